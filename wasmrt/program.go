@@ -1,0 +1,50 @@
+package wasmrt
+
+import (
+	"io"
+
+	"copepod/wasmrt/wasi"
+)
+
+// Program is one run of a module: what the guest sees, and what it may use.
+// The zero value is a guest with no arguments, an empty standard input, output
+// that goes nowhere, no files and no sockets.
+type Program struct {
+	Name string   // for logs
+	Args []string // Args[0] is the program's name, by convention
+	Env  []string // "K=V" each
+
+	// Stdin is closed when the instance ends if it is an io.Closer, which is how
+	// a blocked Read is released. Stdout and Stderr are written to from the
+	// guest's goroutine; a Write that blocks holds the guest, Kill included.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+
+	Mounts    []Mount
+	Listeners []Listener // the instance owns them from Start on, even if Start fails
+	Network   Network    // nil: none
+
+	MemoryLimit int64 // bytes of linear memory; 0: 4 GiB
+	CPUMilli    int64 // thousandths of a core; 0: no limit
+	CPUWeight   int64 // what the guest asks for under contention; all guests share alike, whatever it says
+}
+
+// What a guest sees is declared where it is shown to it.
+type (
+	// Mount shows the guest a directory or one file of the host.
+	Mount = wasi.Mount
+	// Listener is a socket that is open when the guest starts.
+	Listener = wasi.Listener
+	// Network is where a guest's own sockets come from.
+	Network = wasi.Network
+	// Pollable is a connection or listener that tells of its own readiness.
+	Pollable = wasi.Pollable
+	// Direction is what one waits for on a Pollable.
+	Direction = wasi.Direction
+)
+
+// The directions of Pollable.
+const (
+	Read  = wasi.Read
+	Write = wasi.Write
+)

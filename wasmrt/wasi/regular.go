@@ -1,0 +1,133 @@
+package wasi
+
+import (
+	"errors"
+	"io"
+	"math"
+	"os"
+)
+
+// mount is what all descriptors below one mount share.
+type mount struct {
+	readOnly bool
+}
+
+// regular is an open file. Its position is kept here and not in the host's
+// descriptor, so that reads and writes are each one system call at an offset.
+type regular struct {
+	f        *os.File
+	mount    *mount
+	pos      uint64
+	readable bool
+	writable bool
+}
+
+func (*regular) kind() filetype { return typeRegular }
+func (r *regular) close() error { return r.f.Close() }
+
+// Poll: a regular file is always ready, as poll(2) has it.
+func (*regular) Poll(Direction, func()) (bool, func()) { return true, nil }
+
+func (r *regular) readNext(bufs [][]byte) (uint32, errno) {
+	n, e := r.readAt(bufs, r.pos)
+	r.pos += uint64(n)
+	return n, e
+}
+
+func (r *regular) readAt(bufs [][]byte, at uint64) (uint32, errno) {
+	if !r.readable {
+		return 0, errBadFD
+	}
+	if at > math.MaxInt64 {
+		return 0, errInvalid
+	}
+	total := 0
+	for _, b := range bufs {
+		n, err := r.f.ReadAt(b, int64(at)+int64(total))
+		total += n
+		if errors.Is(err, io.EOF) || err != nil && total > 0 {
+			break
+		}
+		if err != nil {
+			return 0, toErrno(err)
+		}
+	}
+	return uint32(total), success
+}
+
+func (r *regular) writeNext(bufs [][]byte, appends bool) (uint32, errno) {
+	n, e := r.writeAt(bufs, r.pos, appends)
+	if e != success {
+		return n, e
+	}
+	if !appends {
+		r.pos += uint64(n)
+		return n, success
+	}
+	info, err := r.f.Stat()
+	if err != nil {
+		return n, toErrno(err)
+	}
+	r.pos = uint64(info.Size())
+	return n, success
+}
+
+func (r *regular) writeAt(bufs [][]byte, at uint64, appends bool) (uint32, errno) {
+	if !r.writable {
+		return 0, errBadFD
+	}
+	if at > math.MaxInt64 {
+		return 0, errInvalid
+	}
+	total := 0
+	for _, b := range bufs {
+		var n int
+		var err error
+		if appends {
+			n, err = appendTo(r.f, b)
+		} else {
+			n, err = r.f.WriteAt(b, int64(at)+int64(total))
+		}
+		total += n
+		if err != nil && total > 0 {
+			break
+		}
+		if err != nil {
+			return 0, toErrno(err)
+		}
+	}
+	return uint32(total), success
+}
+
+func (r *regular) seek(offset int64, whence uint32) (uint64, errno) {
+	var base uint64
+	switch whence {
+	case seekSet:
+	case seekCur:
+		base = r.pos
+	case seekEnd:
+		info, err := r.f.Stat()
+		if err != nil {
+			return 0, toErrno(err)
+		}
+		base = uint64(info.Size())
+	default:
+		return 0, errInvalid
+	}
+	pos := int64(base) + offset
+	if pos < 0 { // before the start, or past what 63 bits hold
+		return 0, errInvalid
+	}
+	r.pos = uint64(pos)
+	return r.pos, success
+}
+
+func (r *regular) truncate(size uint64) errno {
+	if !r.writable {
+		return errInvalid
+	}
+	if size > math.MaxInt64 {
+		return errFileTooBig
+	}
+	return toErrno(r.f.Truncate(int64(size)))
+}
