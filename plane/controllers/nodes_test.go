@@ -1,0 +1,134 @@
+package controllers_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"copepod/plane/controllers/api"
+	"copepod/plane/controllers/looptest"
+)
+
+// node is a ready node and its lease.
+func node(t testing.TB, a *looptest.API, name string) {
+	t.Helper()
+	n := looptest.Must[*corev1.Node](t)(a.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+	n = n.DeepCopy()
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
+	if _, err := a.UpdateStatus(t.Context(), n); err != nil {
+		t.Fatal(err)
+	}
+	a.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: corev1.NamespaceNodeLease, Name: name}})
+}
+
+// beat renews the leases of nodes until stopped.
+func beat(a *looptest.API, names ...string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(10 * time.Second):
+			}
+			for _, name := range names {
+				a.Modify(ctx, api.Leases, corev1.NamespaceNodeLease, name, "", func(o api.Object) error {
+					now := metav1.NowMicro()
+					o.(*coordinationv1.Lease).Spec.RenewTime = &now
+					return nil
+				})
+			}
+		}
+	}
+}
+
+func TestSilentNodeIsTaintedAndItsPodsGoElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := looptest.New()
+		start(t, a)
+		node(t, a, "dead")
+		node(t, a, "alive")
+		looptest.Start(t, beat(a, "alive"))
+		stop := looptest.Start(t, (&looptest.Agent{API: a, Node: "dead"}).Run)
+		d := deployment(3)
+		tolerate := int64(2)
+		d.Spec.Template.Spec.Tolerations = []corev1.Toleration{{Key: corev1.TaintNodeUnreachable, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &tolerate}}
+		a.Create(t.Context(), d)
+		settle(time.Second)
+		stop() // nobody confirms deletions on the dead node
+		settle(38 * time.Second)
+		if n := looptest.Get[*corev1.Node](t, a, "", "dead"); len(n.Spec.Taints) != 0 {
+			t.Errorf("got taints %v before the grace period was over, want none", n.Spec.Taints)
+		}
+		settle(2 * time.Second)
+		n := looptest.Get[*corev1.Node](t, a, "", "dead")
+		if c := n.Status.Conditions[0]; c.Status != corev1.ConditionUnknown || c.Reason != "NodeStatusUnknown" || c.Message != "Kubelet stopped posting node status." {
+			t.Errorf("got %+v, want Ready Unknown NodeStatusUnknown", c)
+		}
+		if len(n.Spec.Taints) != 2 || n.Spec.Taints[0].Key != corev1.TaintNodeUnreachable {
+			t.Errorf("got taints %v, want unreachable", n.Spec.Taints)
+		}
+		for _, p := range looptest.List[*corev1.Pod](a, "default") {
+			if p.Status.Conditions[1].Status != corev1.ConditionFalse {
+				t.Errorf("got pod %s ready on a node that is silent", p.Name)
+			}
+		}
+		looptest.Start(t, (&looptest.Agent{API: a, Node: "alive", Lingers: true}).Run)
+		settle(3 * time.Second)
+		alive := 0
+		for _, p := range looptest.List[*corev1.Pod](a, "default") {
+			if p.DeletionTimestamp == nil && p.Spec.NodeName == "alive" {
+				alive++
+			}
+		}
+		if alive != 3 {
+			t.Errorf("got %d pods on the node that lives, want 3", alive)
+		}
+		if n := looptest.Get[*corev1.Node](t, a, "", "alive"); len(n.Spec.Taints) != 0 {
+			t.Errorf("got taints %v on the node that lives", n.Spec.Taints)
+		}
+		a.Delete(t.Context(), api.Nodes, "", "dead", metav1.DeleteOptions{})
+		settle(time.Minute)
+		if got := count[*corev1.Pod](a, "default"); got != 3 {
+			t.Errorf("got %d pods after the dead node was removed, want 3", got)
+		}
+	})
+}
+
+func TestNodeThatComesBackLosesItsTaints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := looptest.New()
+		start(t, a)
+		node(t, a, "n")
+		a.Modify(t.Context(), api.Nodes, "", "n", "", func(o api.Object) error {
+			n := o.(*corev1.Node)
+			n.Spec.Unschedulable = true
+			n.Spec.Taints = []corev1.Taint{{Key: "dedicated", Value: "x", Effect: corev1.TaintEffectNoSchedule}}
+			return nil
+		})
+		settle(time.Minute)
+		keys := func() (list []string) {
+			for _, taint := range looptest.Get[*corev1.Node](t, a, "", "n").Spec.Taints {
+				list = append(list, taint.Key+":"+string(taint.Effect))
+			}
+			return list
+		}
+		want := []string{"dedicated:NoSchedule", "node.kubernetes.io/unschedulable:NoSchedule", "node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"}
+		if got := keys(); !slices.Equal(got, want) {
+			t.Errorf("got taints %v, want %v", got, want)
+		}
+		a.Modify(t.Context(), api.Nodes, "", "n", "status", func(o api.Object) error {
+			o.(*corev1.Node).Status.Conditions[0] = corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}
+			return nil
+		})
+		synctest.Wait()
+		if got := keys(); !slices.Equal(got, want[:2]) {
+			t.Errorf("got taints %v, want %v", got, want[:2])
+		}
+	})
+}
