@@ -1,0 +1,227 @@
+// Package plane is the control plane of one machine: the replicated store, the
+// Kubernetes API over it, and, where this machine leads, the controllers and the
+// scheduler. It makes the cluster's keys at the first start. It knows the
+// machine's address and data directory; it never learns how pods run.
+//
+//	p, err := plane.New(plane.Config{Dir: dir, Listener: listener})
+//	go p.Run(ctx)
+//	<-p.Ready()
+package plane
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/storage/value"
+
+	"copepod/plane/apiserver"
+	"copepod/plane/apiserver/local"
+	"copepod/plane/auth/certs"
+	"copepod/plane/auth/seal"
+	"copepod/plane/auth/token"
+	"copepod/plane/controllers"
+	"copepod/plane/controllers/api"
+	"copepod/plane/kubestore"
+	"copepod/plane/scheduler"
+	"copepod/plane/store"
+)
+
+// Config configures a Plane. Dir and Listener are required.
+type Config struct {
+	Dir          string         // the machine's data directory, 0700
+	Listener     net.Listener   // of the API
+	Advertise    netip.AddrPort // where others reach it; zero: the listener's address
+	Names        []string       // further names in the API's certificate
+	Services     netip.Prefix   // range of cluster IPs
+	HistoryBytes int64          // of the store; 0: its default
+	HistoryAge   time.Duration  // of the store; 0: its default
+	Version      string         // our own, as v1.2.3
+	Metrics      prometheus.Gatherer
+	Registerer   prometheus.Registerer
+	Log          *slog.Logger
+}
+
+// Plane is one machine's part of the control plane.
+type Plane struct {
+	cfg     Config
+	log     *slog.Logger
+	ca      *certs.CA
+	serving *certs.Rotator // what the API shows
+	kubelet *certs.Rotator // what the API shows to node servers
+	store   *store.Store
+	objects *kubestore.K
+	api     *apiserver.Server
+	nodes   *relations
+	control *controllers.Controllers
+	placing *scheduler.Scheduler
+	ready   chan struct{}
+}
+
+// NodeClient is the identity by which the API server fetches logs from nodes.
+const NodeClient = "kube-apiserver-kubelet-client"
+
+// New opens the store, makes or loads the keys, and builds the API. Nothing
+// listens before Run.
+func New(cfg Config) (*Plane, error) {
+	if cfg.Dir == "" || cfg.Listener == nil {
+		return nil, errors.New("plane: config: Dir and Listener are needed")
+	}
+	if !cfg.Advertise.IsValid() {
+		addr, ok := cfg.Listener.Addr().(*net.TCPAddr)
+		if !ok {
+			return nil, errors.New("plane: config: Advertise is empty and the listener has no TCP address")
+		}
+		cfg.Advertise = addr.AddrPort()
+	}
+	p := &Plane{cfg: cfg, log: cmp.Or(cfg.Log, slog.Default()).With("part", "plane"), ready: make(chan struct{})}
+	for _, step := range []func() error{p.openKeys, p.openStore, p.buildAPI, p.buildControl} {
+		if err := step(); err != nil {
+			return nil, fmt.Errorf("plane: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// openKeys loads the CA and issues what this machine shows.
+func (p *Plane) openKeys() error {
+	var err error
+	if p.ca, err = certs.LoadOrCreateCA(p.path("pki")); err != nil {
+		return err
+	}
+	hosts := append([]string{"localhost", "127.0.0.1", p.cfg.Advertise.Addr().String(), "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}, p.cfg.Names...)
+	if p.cfg.Services.IsValid() {
+		hosts = append(hosts, p.cfg.Services.Masked().Addr().Next().String())
+	}
+	if p.serving, err = p.rotator(func() (certs.Pair, error) { return p.ca.Server("kube-apiserver", hosts) }); err != nil {
+		return err
+	}
+	p.kubelet, err = p.rotator(func() (certs.Pair, error) { return p.ca.Client(NodeClient, nil) })
+	return err
+}
+
+func (p *Plane) rotator(issue func() (certs.Pair, error)) (*certs.Rotator, error) {
+	return certs.NewRotator(certs.RotatorConfig{Source: func(context.Context) (certs.Pair, error) { return issue() }, Log: p.log})
+}
+
+func (p *Plane) path(name string) string { return filepath.Join(p.cfg.Dir, name) }
+
+// openStore opens the replicated store and the objects in it. Secrets are sealed
+// before they reach the log.
+func (p *Plane) openStore() error {
+	keys, err := seal.LoadOrCreate(p.path("seal"))
+	if err != nil {
+		return err
+	}
+	transformer := keys.Transformer()
+	p.store, err = store.Open(store.Config{
+		Dir:          p.path("store"),
+		HistoryBytes: p.cfg.HistoryBytes,
+		HistoryAge:   p.cfg.HistoryAge,
+		Log:          p.cfg.Log,
+		Registerer:   p.cfg.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	p.objects, err = kubestore.New(p.store, kubestore.Config{
+		Transformer: func(gr schema.GroupResource) value.Transformer {
+			if gr == corev1.Resource("secrets") {
+				return transformer
+			}
+			return nil
+		},
+		ShareLists: true, // generic registries only encode what they list
+		Log:        p.cfg.Log,
+	})
+	return err
+}
+
+// buildAPI builds the API server over the objects.
+func (p *Plane) buildAPI() error {
+	keys, err := token.LoadOrCreateKeys(p.path("tokens"))
+	if err != nil {
+		return err
+	}
+	issuer, err := token.NewIssuer(token.Config{URL: "https://kubernetes.default.svc.cluster.local", Keys: keys})
+	if err != nil {
+		return err
+	}
+	p.nodes = &relations{view: func() local.View { return p.api.Local().View() }}
+	p.api, err = apiserver.New(apiserver.Config{
+		Authorizers:      p.nodes.authorizers(),
+		Store:            p.objects,
+		Health:           p.store.Health,
+		Listener:         p.cfg.Listener,
+		Serving:          p.serving.Pair,
+		Clients:          p.ca.Pool(),
+		ClientsPEM:       p.ca.PEM(),
+		Node:             p.kubelet.Pair,
+		Advertise:        p.cfg.Advertise,
+		Issuer:           issuer,
+		ServiceAddresses: p.cfg.Services,
+		Version:          p.cfg.Version,
+		Metrics:          p.cfg.Metrics,
+		Log:              p.cfg.Log,
+	})
+	return err
+}
+
+// buildControl builds what only the leader runs.
+func (p *Plane) buildControl() error {
+	var err error
+	p.control, err = controllers.New(controllers.Config{
+		Client:  client{p.api.Local()},
+		As:      func(user string) api.Client { return client{p.api.Local().As(user)} },
+		RootCA:  p.ca.PEM(),
+		Log:     p.cfg.Log,
+		Metrics: p.cfg.Registerer,
+	})
+	if err != nil {
+		return err
+	}
+	p.placing, err = scheduler.New(scheduler.Config{
+		Client:  client{p.api.Local().As("system:kube-scheduler")},
+		Log:     p.cfg.Log,
+		Metrics: p.cfg.Registerer,
+	})
+	return err
+}
+
+// Ready closes when the API takes its first request.
+func (p *Plane) Ready() <-chan struct{} { return p.ready }
+
+// WriteKubeconfig writes the administrator's kubeconfig, 0600.
+func (p *Plane) WriteKubeconfig(path string) error {
+	admin, err := p.ca.Admin()
+	if err != nil {
+		return err
+	}
+	return certs.WriteKubeconfig(path, p.URL(), p.ca.PEM(), admin, "copepod")
+}
+
+// URL is where the API answers.
+func (p *Plane) URL() string { return "https://" + p.cfg.Advertise.String() }
+
+// CA is the cluster's certificate authority.
+func (p *Plane) CA() *certs.CA { return p.ca }
+
+// NodeClient issues the certificate by which this machine's own node proves who
+// it is; other machines ask for theirs with a request of their own.
+func (p *Plane) NodeClient(name string) (certs.Pair, error) {
+	return p.ca.Client(certs.NodeUserPrefix+name, []string{certs.NodesGroup})
+}
+
+// NodeServing issues what this machine's own node shows on its server.
+func (p *Plane) NodeServing(name string, hosts []string) (certs.Pair, error) {
+	return p.ca.Server(certs.NodeUserPrefix+name, hosts)
+}
