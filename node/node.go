@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -56,6 +57,7 @@ type Config struct {
 	Host    *wasmrt.Host
 	Images  wasm.Images
 	Wasm    runtime.Runtime // in place of Host and Images
+	Serve   http.Handler    // images that other nodes may fetch; nil: none
 	Network *vnet.Net
 	PodCIDR netip.Prefix // addresses of pods, unless the Node object has a podCIDR
 
@@ -189,7 +191,7 @@ func (n *Node) buildServer() error {
 	}
 	n.server, err = server.New(server.Config{
 		Listener: n.cfg.Listener, TLS: id.ServerTLS(), Gate: id, Node: n.cfg.Name,
-		Pods: n.pods, Healthy: n.healthy, Metrics: n.cfg.Metrics, Log: n.log,
+		Pods: n.pods, Images: n.cfg.Serve, Healthy: n.healthy, Metrics: n.cfg.Metrics, Log: n.log,
 	})
 	return err
 }

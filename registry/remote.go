@@ -44,6 +44,11 @@ func (s *Store) Pull(ctx context.Context, name string, opts RemoteOptions) (Imag
 	if err != nil {
 		return Image{}, err
 	}
+	return s.copyFrom(ctx, repo, ref)
+}
+
+// copyFrom fetches ref from repo, and names it here as it is named there.
+func (s *Store) copyFrom(ctx context.Context, repo *remote.Repository, ref Reference) (Image, error) {
 	want := ref.Tag
 	if ref.Digest != "" {
 		want = string(ref.Digest)

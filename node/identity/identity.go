@@ -90,6 +90,16 @@ func (id *Identity) Caller(conn *tls.ConnectionState) (string, error) {
 	return subject.CommonName, fmt.Errorf("user %q: %w", subject.CommonName, ErrForbidden)
 }
 
+// Member is the caller, if it is a node of the cluster or may call anyway: what
+// nodes share with each other is asked for under this name.
+func (id *Identity) Member(conn *tls.ConnectionState) (string, error) {
+	user, err := id.Caller(conn)
+	if err != nil && user != "" && strings.HasPrefix(user, userPrefix) && slices.Contains(conn.PeerCertificates[0].Subject.Organization, nodesGroup) {
+		return user, nil
+	}
+	return user, err
+}
+
 // CheckClient says what is wrong with the way a node would speak to the API
 // server: a node must be system:node:NAME, or it could write what is not its
 // own. A client without a certificate of its own (a test's, or one that rotates

@@ -40,6 +40,8 @@ type Pods interface {
 // Gate says who a caller is, and whether it may call. *identity.Identity is one.
 type Gate interface {
 	Caller(conn *tls.ConnectionState) (user string, err error)
+	// Member is Caller with the nodes of the cluster let in as well.
+	Member(conn *tls.ConnectionState) (user string, err error)
 }
 
 // Config configures a Server.
@@ -49,6 +51,7 @@ type Config struct {
 	Gate     Gate
 	Node     string // its name
 	Pods     Pods
+	Images   http.Handler        // what other nodes may fetch under /v2/; nil: nothing
 	Healthy  func() error        // nil: always
 	Metrics  prometheus.Gatherer // nil: no metrics
 	Requests int                 // at once; 0 = 512
@@ -67,6 +70,7 @@ const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 2 * time.Minute
 	writeTimeout  = 30 * time.Second // for an answer, or one piece of a log
+	imageTimeout  = 5 * time.Minute
 	maxHeader     = 16 << 10
 )
 
@@ -86,7 +90,7 @@ func New(cfg Config) (*Server, error) {
 // Run serves until ctx ends; streams are cut then.
 func (s *Server) Run(ctx context.Context) error {
 	h := &http.Server{
-		Handler:           s.guard(s.routes()),
+		Handler:           s.routes(),
 		TLSConfig:         s.cfg.TLS,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       headerTimeout, // nobody sends a body
@@ -110,7 +114,12 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) routes() http.Handler {
+	top := http.NewServeMux()
 	mux := http.NewServeMux()
+	top.Handle("/", s.guard(s.cfg.Gate.Caller, mux))
+	if s.cfg.Images != nil {
+		top.Handle("/v2/", s.guard(s.cfg.Gate.Member, http.HandlerFunc(s.images)))
+	}
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.containerLogs)
 	mux.HandleFunc("GET /pods", s.pods)
 	mux.HandleFunc("GET /stats/summary", s.summary)
@@ -118,13 +127,13 @@ func (s *Server) routes() http.Handler {
 	if s.cfg.Metrics != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{}))
 	}
-	return mux
+	return top
 }
 
 // guard lets in who may call, and not more of them than there are slots.
-func (s *Server) guard(next http.Handler) http.Handler {
+func (s *Server) guard(may func(*tls.ConnectionState) (string, error), next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if user, err := s.cfg.Gate.Caller(r.TLS); err != nil {
+		if user, err := may(r.TLS); err != nil {
 			s.cfg.Log.Warn("caller refused", "user", user, "remote", r.RemoteAddr, "path", r.URL.Path)
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return
@@ -140,6 +149,12 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 		next.ServeHTTP(w, r)
 	})
+}
+
+// images hands out modules, which may take longer than an answer.
+func (s *Server) images(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(imageTimeout))
+	s.cfg.Images.ServeHTTP(w, r)
 }
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {

@@ -134,7 +134,7 @@ func serve(t *testing.T, h *house) func(user string, groups ...string) func(path
 	if err != nil {
 		t.Skipf("no loopback network: %v", err)
 	}
-	s, err := server.New(server.Config{Listener: l, TLS: id.ServerTLS(), Gate: id, Node: "n1", Pods: h, Metrics: prometheus.NewRegistry(), Requests: 2})
+	s, err := server.New(server.Config{Listener: l, TLS: id.ServerTLS(), Gate: id, Node: "n1", Pods: h, Images: http.NotFoundHandler(), Metrics: prometheus.NewRegistry(), Requests: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,6 +192,22 @@ func TestOnlyTheAPIServerAndAdministratorsAreServed(t *testing.T) {
 		resp, err := as(row.user, row.group)("/healthz")
 		if code, _ := body(t, resp, err); code != row.want {
 			t.Errorf("%s: got %d, want %d", row.user, code, row.want)
+		}
+	}
+}
+
+func TestNodesMayAskForImagesAndForNothingElse(t *testing.T) {
+	as := serve(t, &house{})
+	for _, row := range []struct {
+		user, group, path string
+		want              int
+	}{
+		{"system:node:n2", "system:nodes", "/v2/", 404}, {"system:node:n2", "system:nodes", "/pods", 403},
+		{"system:node:n2", "", "/v2/", 403}, {"mallory", "system:nodes", "/v2/", 403}, {"apiserver", "", "/v2/", 404},
+	} {
+		resp, err := as(row.user, row.group)(row.path)
+		if code, _ := body(t, resp, err); code != row.want {
+			t.Errorf("%s of %q at %s: got %d, want %d", row.user, row.group, row.path, code, row.want)
 		}
 	}
 }

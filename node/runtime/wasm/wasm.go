@@ -65,20 +65,21 @@ func (r *Runtime) Image(ctx context.Context, name string) (runtime.Image, error)
 }
 
 // Pull implements runtime.Runtime. A name without a registry host is looked for
-// in the local store alone.
+// in the local store before the image store is asked to find it elsewhere.
 func (r *Runtime) Pull(ctx context.Context, name string, auth runtime.Credentials) (runtime.Image, error) {
 	ref, err := registry.ParseReference(name)
 	if err != nil {
 		return runtime.Image{}, named(err)
 	}
 	if ref.Local() {
-		img, err := r.Image(ctx, name)
-		if errors.Is(err, runtime.ErrNoImage) {
-			err = fmt.Errorf("%w: %s is not in the local image store, and its name has no registry host to pull it from; build it with `copepod build`, or name the registry", runtime.ErrNoImage, ref)
+		if img, err := r.Image(ctx, name); !errors.Is(err, runtime.ErrNoImage) {
+			return img, err
 		}
-		return img, err
 	}
 	img, err := r.cfg.Images.Pull(ctx, name, registry.RemoteOptions{Username: auth.Username, Password: auth.Password})
+	if ref.Local() && errors.Is(err, registry.ErrNotFound) {
+		err = fmt.Errorf("%w; build it with `copepod build`, or name the registry", err)
+	}
 	if err != nil {
 		return runtime.Image{}, named(err)
 	}
