@@ -27,17 +27,25 @@ import (
 
 // Config is config.yaml as a value; each field is described there.
 type Config struct {
-	DataDir string     `mapstructure:"data-dir"`
-	Bind    netip.Addr `mapstructure:"bind"`
-	API     struct {
+	DataDir   string     `mapstructure:"data-dir"`
+	Bind      netip.Addr `mapstructure:"bind"`
+	Advertise netip.Addr `mapstructure:"advertise"` // zero: not given
+	API       struct {
 		Port  uint16   `mapstructure:"port"`
 		Names []string `mapstructure:"names"`
 	} `mapstructure:"api"`
 	Plane struct {
+		Port       uint16        `mapstructure:"port"`
+		Voters     int           `mapstructure:"voters"`
 		HistoryMiB int           `mapstructure:"history-mib"`
 		HistoryAge time.Duration `mapstructure:"history-age"`
 	} `mapstructure:"plane"`
+	Gossip struct {
+		Port uint16 `mapstructure:"port"`
+		Pace string `mapstructure:"pace"`
+	} `mapstructure:"gossip"`
 	Network struct {
+		MeshPort    uint16       `mapstructure:"mesh-port"`
 		PodCIDR     netip.Prefix `mapstructure:"pod-cidr"`
 		ServiceCIDR netip.Prefix `mapstructure:"service-cidr"`
 		NodePorts   string       `mapstructure:"node-ports"`
@@ -229,21 +237,7 @@ func decode(v *viper.Viper, src Sources, given map[string]string) (Config, error
 		}
 		cfg.DataDir = abs
 	}
-	if _, err := ParsePortRange(cfg.Network.NodePorts); err != nil {
-		return Config{}, bad("network.node-ports", cfg.Network.NodePorts, given, err.Error())
-	}
-	if !slices.Contains([]string{"debug", "info", "warn", "error"}, cfg.Logs.Level) {
-		return Config{}, bad("logs.level", cfg.Logs.Level, given, "want debug, info, warn or error")
-	}
-	for name, value := range map[string]string{"node.cpu": cfg.Node.CPU, "node.memory": cfg.Node.Memory} {
-		if q, err := resource.ParseQuantity(value); value != "" && (err != nil || q.Sign() <= 0) {
-			return Config{}, bad(name, value, given, "want a quantity of Kubernetes, as 1500m or 8Gi")
-		}
-	}
-	if cfg.Node.MaxPods < 1 {
-		return Config{}, bad("node.max-pods", fmt.Sprint(cfg.Node.MaxPods), given, "want at least 1")
-	}
-	return cfg, nil
+	return cfg, cfg.check(given)
 }
 
 // Capacity is what node.cpu and node.memory say, where they do.
