@@ -37,7 +37,7 @@ const (
 // each slice, and until its first tick the wall's.
 type meter struct {
 	system *wasi.System
-	limit  quota
+	limit  *quota            // may be shared with other guests
 	fuel   api.MutableGlobal // the guest's, once it ticked
 	refill uint64            // fuel for one slice, learned
 	broken bool              // the slice under way was broken by a wait: nothing to learn from
@@ -50,7 +50,7 @@ type meter struct {
 }
 
 func newMeter(milli int64) *meter {
-	return &meter{limit: quota{milli: milli}, refill: firstFuel}
+	return &meter{limit: &quota{milli: milli}, refill: firstFuel}
 }
 
 type meterKey struct{}
@@ -154,10 +154,12 @@ func (m *meter) total() time.Duration {
 	return m.used
 }
 
-// quota holds a guest to a share of a core: time flows in at its rate, up to
-// what quotaBurst brings, and what the guest uses flows out.
+// quota holds guests to a share of a core: time flows in at its rate, up to
+// what quotaBurst brings, and what the guests use flows out.
 type quota struct {
-	milli  int64 // thousandths of a core; 0: no limit
+	milli int64 // thousandths of a core; 0: no limit
+
+	mu     sync.Mutex // guards what follows
 	credit time.Duration
 	last   time.Time
 }
@@ -168,6 +170,8 @@ func (q *quota) charge(now time.Time, used time.Duration) time.Duration {
 	if q.milli <= 0 {
 		return 0
 	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	if !q.last.IsZero() {
 		q.credit += now.Sub(q.last) * time.Duration(q.milli) / milliPerCore
 	}

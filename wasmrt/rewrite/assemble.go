@@ -216,6 +216,9 @@ func (a *assembler) exports(r *reader) []byte {
 		out = appendOp(appendName(out, name), externGlobal, index)
 	}
 	global(fuelGlobal, m.fuel())
+	if a.report.Rewindable = !m.lasting; a.report.Rewindable {
+		global(rewindGlobal, m.fuel())
+	}
 	if m.graph.on {
 		global(depthGlobal, m.depth())
 		a.report.Globals = append(a.report.Globals, depthGlobal)

@@ -130,7 +130,11 @@ func (m *module) survey(b *body) error {
 			m.address(s.arg)
 		case opLocalSet, opLocalTee:
 			sets++
+		case opTableSet:
+			m.lasting = true
+			b.values++
 		case opMisc:
+			m.lasting = m.lasting || lasting(s.sub)
 			m.initialises = m.initialises || s.sub == miscMemoryInit || s.sub == miscDataDrop
 			m.fills = m.fills || s.sub == miscMemoryFill
 			m.copies = m.copies || s.sub == miscMemoryCopy
@@ -150,6 +154,16 @@ func (m *module) survey(b *body) error {
 		s.fail(0, "functions so branched that they take too long to compile, this one with some %d blocks", shape.blocks)
 	}
 	return s.err
+}
+
+// lasting reports whether an instruction after opMisc changes what is neither
+// memory nor a global.
+func lasting(sub uint32) bool {
+	switch sub {
+	case miscDataDrop, miscElemDrop, miscTableInit, miscTableCopy, miscTableGrow, miscTableFill:
+		return true
+	}
+	return false
 }
 
 // results is how many values a call gives.

@@ -25,6 +25,7 @@ type module struct {
 	fills          bool     // it has memory.fill
 	copies         bool     // it has memory.copy
 	throws         bool     // it has try_table
+	lasting        bool     // it has state that no rewind reaches: see RewindGlobal
 	resultTypes    []uint32 // of functions with several results, the type of a block that gives them
 	memoryImported bool
 	vectors        bool // it has instructions on v128

@@ -26,6 +26,7 @@ const (
 	opLocalTee           = 0x22
 	opGlobalGet          = 0x23
 	opGlobalSet          = 0x24
+	opTableSet           = 0x26
 	opMemorySize         = 0x3f
 	opMemoryGrow         = 0x40
 	opI32Const           = 0x41
@@ -155,7 +156,7 @@ var opcodes = func() (t [256]opcode) {
 	set(opTryTable, opTryTable, catches, weightTry)
 	set(0x20, 0x22, local, 1)
 	set(0x23, 0x24, global, 1)
-	set(0x25, 0x26, table, weightLoad)
+	set(0x25, opTableSet, table, weightLoad)
 	set(0x28, 0x3e, memarg, weightLoad)
 	set(opMemorySize, opMemorySize, zeroByte, 1)
 	set(opMemoryGrow, opMemoryGrow, zeroByte, weightGrow)

@@ -261,6 +261,11 @@ func (m *module) parseGlobals(r *reader) {
 			return
 		}
 		m.globals = append(m.globals, globalDef{kind, mutable, r.b[at:r.pos], r.base + at})
+		switch kind {
+		case typeI32, typeI64, typeF32, typeF64:
+		default:
+			m.lasting = m.lasting || mutable
+		}
 	}
 }
 

@@ -10,7 +10,8 @@
 //   - imports copepod_meter.tick, which it calls when its fuel is below zero, and
 //     exports the fuel, a mutable i64, as __copepod_fuel: tick sets it anew
 //   - exports every mutable global as __copepod_global_N, N being its number, so
-//     that an instance can be put back to where it was
+//     that an instance can be put back to where it was, and its fuel once more
+//     as __copepod_rewindable if that is all that it takes
 //   - fills and copies memory in pieces, charging for each
 //   - has tables that cannot grow past a limit, and few data segments
 //
@@ -46,7 +47,7 @@ import "slices"
 
 // Version changes whenever the same input gives different output. It belongs
 // into the key of any cache of what is made from the output.
-const Version = 1
+const Version = 2
 
 const (
 	meterModule    = "copepod_meter"
@@ -55,11 +56,21 @@ const (
 	fuelGlobal     = reservedPrefix + "fuel"
 	depthGlobal    = reservedPrefix + "depth"
 	globalPrefix   = reservedPrefix + "global_"
+	rewindGlobal   = reservedPrefix + "rewindable"
 )
 
 // DepthGlobal is the export that tells, after a trap, whether Limits.CallStack
 // was it: then its value is above the limit.
 const DepthGlobal = depthGlobal
+
+// RewindGlobal is exported by a module all of whose state is its memory and the
+// globals that are exported as GlobalPrefix and a number, and DepthGlobal: one
+// that changes no table, drops no segment, and has no global that holds a
+// reference or a vector. Any other cannot be put back to where it was.
+const RewindGlobal = rewindGlobal
+
+// GlobalPrefix begins the export of each mutable global.
+const GlobalPrefix = globalPrefix
 
 // Report is what was found and done.
 type Report struct {
@@ -71,6 +82,7 @@ type Report struct {
 	Globals      []string // exported names of the mutable globals, the fuel not among them
 	TableEntries int      // the most that all its tables can hold, of 8 bytes each
 	Dropped      []string // custom sections that were left out
+	Rewindable   bool     // it exports RewindGlobal
 }
 
 // Rewrite returns the metered form of a module. It fails with an *Error for a

@@ -37,6 +37,8 @@ type Config struct {
 	Network   Network    // nil: no sockets beyond the listeners
 
 	Clock Meter // nil: time is not accounted
+
+	Started time.Time // where the monotonic clock begins; zero: now
 }
 
 // Listener is a socket that is open when the guest starts, as systemd's socket
@@ -96,9 +98,12 @@ func New(cfg Config) (*System, error) {
 		args:      cfg.Args,
 		listeners: cfg.Listeners,
 		meter:     cfg.Clock,
-		started:   time.Now(),
+		started:   cfg.Started,
 		interrupt: make(chan struct{}),
 		wake:      make(chan struct{}, 1),
+	}
+	if s.started.IsZero() {
+		s.started = time.Now()
 	}
 	s.stdin = newInlet(cfg.Stdin)
 	if cfg.Network != nil {
