@@ -129,7 +129,7 @@ func (s *Stack) dialIP(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 		to = netip.AddrPortFrom(s.ip, to.Port())
 	}
 	if s.net.inside(to.Addr()) {
-		return s.net.dial(s.ip, to)
+		return s.net.dial(ctx, s.ip, to)
 	}
 	if s.net.cfg.Outside == nil {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: ErrUnroutable}
@@ -198,8 +198,9 @@ func (s *Stack) Close() error {
 }
 
 // connect makes a connection to one of this pod's listeners and returns the
-// caller's end.
-func (s *Stack) connect(from netip.Addr, port uint16) (*conn, error) {
+// caller's end. from without a port gets one, and without an address is the node.
+// done, if any, is told once when the caller's end closes.
+func (s *Stack) connect(from netip.AddrPort, port uint16, done func()) (*conn, error) {
 	s.mu.Lock()
 	l := s.ports[port]
 	if l == nil {
@@ -210,12 +211,15 @@ func (s *Stack) connect(from netip.Addr, port uint16) (*conn, error) {
 		s.mu.Unlock()
 		return nil, fmt.Errorf("the pod has %d open connections: %w", maxConns, syscall.ECONNREFUSED)
 	}
-	s.ephemeral++
-	if !from.IsValid() {
-		from = netip.AddrFrom4([4]byte{169, 254, 0, 1}) // the node, as pods see it
+	if !from.Addr().IsValid() {
+		from = netip.AddrPortFrom(netip.AddrFrom4([4]byte{169, 254, 0, 1}), from.Port()) // the node, as pods see it
 	}
-	near, far := newPair(netip.AddrPortFrom(from, 49152+s.ephemeral%16384), l.addr)
-	far.stack = s
+	if from.Port() == 0 {
+		s.ephemeral++
+		from = netip.AddrPortFrom(from.Addr(), 49152+s.ephemeral%16384)
+	}
+	near, far := newPair(from, l.addr)
+	far.stack, near.done = s, done
 	if s.conns == nil {
 		s.conns = map[*conn]struct{}{}
 	}
@@ -225,7 +229,7 @@ func (s *Stack) connect(from netip.Addr, port uint16) (*conn, error) {
 		_ = far.Close()
 		return nil, err
 	}
-	if caller := s.net.stack(from); caller != nil {
+	if caller := s.net.stack(from.Addr()); caller != nil {
 		caller.adopt(near)
 	}
 	return near, nil

@@ -3,7 +3,8 @@
 // pods, or from the node to a pod, is a pair of bounded buffers. No kernel
 // socket, no privilege, no packet. It knows addresses, ports, names and byte
 // streams; it never learns what a pod or a Service is: a Router tells it where
-// virtual addresses and names lead.
+// virtual addresses and names lead, and a Remote carries what is for pods of other
+// nodes.
 //
 //	n := vnet.New(vnet.Config{Router: proxy})
 //	pod, err := n.Attach(netip.MustParseAddr("10.42.0.7"))
@@ -46,6 +47,7 @@ type Router interface {
 type Config struct {
 	Router  Router         // nil: no Services
 	Outside Outside        // nil: pods reach nothing outside
+	Remote  Remote         // nil: there are no other nodes
 	Inside  []netip.Prefix // the cluster's own ranges: what nobody answers there never goes outside
 }
 
@@ -80,49 +82,25 @@ func (n *Net) Attach(ip netip.Addr, search ...string) (*Stack, error) {
 }
 
 // Dial connects the node itself to a pod's port or to a virtual address.
-func (n *Net) Dial(_ context.Context, to netip.AddrPort) (net.Conn, error) {
-	return n.dial(netip.Addr{}, to)
+func (n *Net) Dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	return n.dial(ctx, netip.Addr{}, to)
 }
 
-// dial connects from a pod, or from the node when from is not valid.
-func (n *Net) dial(from netip.Addr, to netip.AddrPort) (net.Conn, error) {
-	pod, done, err := n.route(to)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := n.reach(from, pod)
-	if err != nil {
-		done()
-		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(pod), Err: err}
-	}
-	conn.done = done
-	return conn, nil
-}
-
-func (n *Net) reach(from netip.Addr, pod netip.AddrPort) (*conn, error) {
-	s := n.stack(pod.Addr())
-	if s == nil {
-		return nil, ErrUnroutable
-	}
-	return s.connect(from, pod.Port())
-}
-
-// route follows a virtual address to a pod's.
-func (n *Net) route(to netip.AddrPort) (netip.AddrPort, func(), error) {
-	nothing := func() {}
+// route follows a virtual address to a pod's, past those that were tried. done
+// may be nil.
+func (n *Net) route(to netip.AddrPort, tried []netip.AddrPort) (pod netip.AddrPort, done func(), virtual bool, err error) {
 	if n.cfg.Router == nil {
-		return to, nothing, nil
+		return to, nil, false, nil
 	}
-	pod, done, ok, err := n.cfg.Router.Route(to)
-	switch {
-	case err != nil:
-		return to, nothing, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: errors.Join(err, ErrRefused)}
-	case !ok:
-		return to, nothing, nil
-	case done == nil:
-		return pod, nothing, nil
+	if r, ok := n.cfg.Router.(Alternatives); ok && len(tried) > 0 {
+		pod, done, virtual, err = r.RouteAgain(to, tried)
+	} else {
+		pod, done, virtual, err = n.cfg.Router.Route(to)
 	}
-	return pod, done, nil
+	if err != nil {
+		return to, nil, true, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: errors.Join(err, ErrRefused)}
+	}
+	return pod, done, virtual, nil
 }
 
 // inside says whether the address is the cluster's, answered or not.
