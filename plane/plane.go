@@ -57,6 +57,7 @@ type Plane struct {
 	log     *slog.Logger
 	ca      *certs.CA
 	serving *certs.Rotator // what the API shows
+	names   names          // what it is valid for
 	kubelet *certs.Rotator // what the API shows to node servers
 	store   *store.Store
 	objects *kubestore.K
@@ -98,11 +99,11 @@ func (p *Plane) openKeys() error {
 	if p.ca, err = certs.LoadOrCreateCA(p.path("pki")); err != nil {
 		return err
 	}
-	hosts := append([]string{"localhost", "127.0.0.1", p.cfg.Advertise.Addr().String(), "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}, p.cfg.Names...)
+	p.names.own = append([]string{"localhost", "127.0.0.1", p.cfg.Advertise.Addr().String(), "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}, p.cfg.Names...)
 	if p.cfg.Services.IsValid() {
-		hosts = append(hosts, p.cfg.Services.Masked().Addr().Next().String())
+		p.names.own = append(p.names.own, p.cfg.Services.Masked().Addr().Next().String())
 	}
-	if p.serving, err = p.rotator(func() (certs.Pair, error) { return p.ca.Server("kube-apiserver", hosts) }); err != nil {
+	if p.serving, err = p.rotator(func() (certs.Pair, error) { return p.ca.Server("kube-apiserver", p.names.all()) }); err != nil {
 		return err
 	}
 	p.kubelet, err = p.rotator(func() (certs.Pair, error) { return p.ca.Client(NodeClient, nil) })
@@ -163,6 +164,7 @@ func (p *Plane) buildAPI() error {
 		Health:           p.store.Health,
 		Listener:         p.cfg.Listener,
 		Serving:          p.serving.Pair,
+		ServingChanged:   p.serving.OnRenew,
 		Clients:          p.ca.Pool(),
 		ClientsPEM:       p.ca.PEM(),
 		Node:             p.kubelet.Pair,

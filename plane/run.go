@@ -36,14 +36,19 @@ func (p *Plane) Run(ctx context.Context) error {
 		}
 		return p.lead(ctx, p.control.Run, p.placing.Run)
 	})
-	g.Go(func() error {
-		select {
-		case <-p.store.Ready():
-		case <-ctx.Done():
-			return nil
-		}
-		return p.nodes.follow(ctx, p.api.Local())
-	})
+	for _, follow := range []func(context.Context) error{
+		func(ctx context.Context) error { return p.nodes.follow(ctx, p.api.Local()) },
+		func(ctx context.Context) error { return p.names.follow(ctx, p.api.Local(), p.serving.Renew) },
+	} {
+		g.Go(func() error {
+			select {
+			case <-p.store.Ready():
+				return follow(ctx)
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
 	err := g.Wait()
 	stopBelow()
 	if below := base.Wait(); err == nil {

@@ -35,6 +35,9 @@ type Config struct {
 	// Serving is the pair that the Server shows. It is asked again every minute,
 	// so that a rotated one comes into use.
 	Serving func() certs.Pair
+	// ServingChanged has its argument called when Serving has another pair, so
+	// that it comes into use at once. Nil: it does within a minute.
+	ServingChanged func(func())
 	// Clients signs the certificates by which clients prove who they are.
 	Clients *x509.CertPool
 	// ClientsPEM is the same, as it is told to TLS clients and in config maps.

@@ -22,20 +22,29 @@ func serving(cfg Config) (*genericapiserver.SecureServingInfo, *rest.Config, err
 	}
 	info := &genericapiserver.SecureServingInfo{
 		Listener: cfg.Listener,
-		Cert:     pairContent(cfg.Serving),
+		Cert:     pairContent{cfg.Serving, cfg.ServingChanged},
 		ClientCA: ca,
 	}
 	return info, &rest.Config{Host: "https://" + cfg.Advertise.String(), QPS: -1}, nil
 }
 
-// pairContent shows a pair that may rotate. The library polls it.
-type pairContent func() certs.Pair
+// pairContent shows a pair that may rotate. The library polls it every minute,
+// and asks at once when it is told to.
+type pairContent struct {
+	pair    func() certs.Pair
+	changed func(func())
+}
 
-func (p pairContent) Name() string                             { return "serving-cert" }
-func (p pairContent) AddListener(dynamiccertificates.Listener) {}
+func (p pairContent) Name() string { return "serving-cert" }
+
+func (p pairContent) AddListener(l dynamiccertificates.Listener) {
+	if p.changed != nil {
+		p.changed(l.Enqueue)
+	}
+}
 
 func (p pairContent) CurrentCertKeyContent() ([]byte, []byte) {
-	pair := p()
+	pair := p.pair()
 	return pair.CertPEM, pair.KeyPEM
 }
 

@@ -39,6 +39,9 @@ type Rotator struct {
 	mu      sync.Mutex // held by the one that renews; guards what follows
 	retryAt time.Time
 	lastErr error
+
+	told   sync.Mutex // guards what follows
+	listen []func()
 }
 
 type rotated struct {
@@ -96,6 +99,20 @@ func (r *Rotator) Run(ctx context.Context) error {
 			r.current(ctx)
 		}
 	}
+}
+
+// Renew asks Source now, because what the certificate should say has changed.
+func (r *Rotator) Renew(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.renew(ctx)
+}
+
+// OnRenew has f called after each renewal. It must not block.
+func (r *Rotator) OnRenew(f func()) {
+	r.told.Lock()
+	defer r.told.Unlock()
+	r.listen = append(r.listen, f)
 }
 
 // Pair returns the certificate in use.
@@ -196,5 +213,10 @@ func (r *Rotator) renew(ctx context.Context) error {
 	}
 	r.cur.Store(next)
 	r.cfg.Log.Debug("certificate renewed", "subject", next.cert.Leaf.Subject.String(), "expires", next.cert.Leaf.NotAfter)
+	r.told.Lock()
+	defer r.told.Unlock()
+	for _, f := range r.listen {
+		f()
+	}
 	return nil
 }
