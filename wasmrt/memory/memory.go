@@ -29,11 +29,14 @@ const Max = 4<<30 - PageSize
 // experimental.MemoryAllocator; every method is safe from any goroutine.
 type Allocator struct {
 	limit   int64
+	budget  *Budget
 	size    atomic.Int64
 	refused atomic.Bool
 
 	mu      sync.Mutex // guards what follows
 	regions []*region
+	image   *Image // adopted
+	vain    int    // looks of rewind at pages that had not changed
 	freed   bool
 }
 
@@ -76,8 +79,8 @@ func (a *Allocator) Free() {
 	for _, r := range a.regions {
 		r.release()
 	}
-	a.regions = nil
-	a.size.Store(0)
+	a.regions, a.image = nil, nil
+	a.budget.giveBack(a.size.Swap(0))
 }
 
 // region is one linear memory: a reserved range of addresses of which the
@@ -96,12 +99,13 @@ func (r *region) Reallocate(size uint64) []byte {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	grown := int64(size) - int64(r.size)
-	if a.freed || size > r.reserve || a.size.Load()+grown > a.limit {
+	if a.freed || size > r.reserve || a.size.Load()+grown > a.limit || !a.budget.take(grown) {
 		a.refused.Store(true)
 		return nil
 	}
 	b := r.mapping.open(r.reserve, size)
 	if b == nil {
+		a.budget.giveBack(grown)
 		a.refused.Store(true)
 		return nil
 	}
