@@ -25,6 +25,7 @@ import (
 
 	"copepod/plane/controllers/api"
 	"copepod/plane/controllers/loop"
+	"copepod/plane/controllers/nodelifecycle"
 	"copepod/plane/controllers/record"
 )
 
@@ -44,6 +45,8 @@ type Config struct {
 	// NodeGrace is how long a node may be silent before it counts as lost; default
 	// 40 s.
 	NodeGrace time.Duration
+	// Deaths, when set, tells of nodes that are dead before their grace is over.
+	Deaths nodelifecycle.Deaths
 	// Workers is how many keys one controller works on at a time; default 4.
 	Workers int
 	// Without names controllers that are not to run.

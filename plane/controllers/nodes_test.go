@@ -105,6 +105,8 @@ func TestNodeThatComesBackLosesItsTaints(t *testing.T) {
 		a := looptest.New()
 		start(t, a)
 		node(t, a, "n")
+		node(t, a, "alive") // or every node would be lost, and nothing evicted
+		looptest.Start(t, beat(a, "alive"))
 		a.Modify(t.Context(), api.Nodes, "", "n", "", func(o api.Object) error {
 			n := o.(*corev1.Node)
 			n.Spec.Unschedulable = true

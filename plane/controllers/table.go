@@ -90,7 +90,7 @@ var Table = map[string]Constructor{
 		events := s.recorder(client, "node-controller")
 		c := nodelifecycle.New(nodelifecycle.Config{
 			Client: client, Nodes: s.nodes, Leases: follow[*coordinationv1.Lease](s, api.Leases, nodelifecycle.Project),
-			Pods: s.pods, Events: events, Grace: s.cfg.NodeGrace, Loop: s.loop(name),
+			Pods: s.pods, Events: events, Deaths: s.cfg.Deaths, Grace: s.cfg.NodeGrace, Loop: s.loop(name),
 		})
 		return runs(c.Run, events.Run)
 	},

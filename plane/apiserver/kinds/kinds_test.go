@@ -1,7 +1,6 @@
 package kinds
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,21 +50,6 @@ func TestBindRefusesPodsThatCannotHaveANode(t *testing.T) {
 		if err == nil || err.Error() != test.want {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
 		}
-	}
-}
-
-func TestNodeAddressPrefersTheInternalOne(t *testing.T) {
-	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
-	if _, err := NodeAddress(node); err == nil || !strings.Contains(err.Error(), "kubeletEndpoint.port is not set") {
-		t.Errorf("got %v for a node without a port", err)
-	}
-	node.Status.DaemonEndpoints.KubeletEndpoint.Port = 10250
-	if _, err := NodeAddress(node); err == nil || !strings.Contains(err.Error(), "status.addresses has no address") {
-		t.Errorf("got %v for a node without addresses", err)
-	}
-	node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeExternalIP, Address: "1.2.3.4"}, {Type: corev1.NodeInternalIP, Address: "fd00::1"}}
-	if got, err := NodeAddress(node); err != nil || got != "[fd00::1]:10250" {
-		t.Errorf("got %s, %v; want [fd00::1]:10250", got, err)
 	}
 }
 

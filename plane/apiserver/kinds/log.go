@@ -2,10 +2,8 @@ package kinds
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -24,8 +22,8 @@ import (
 
 // NodeTransport reaches the servers of nodes.
 type NodeTransport interface {
-	// Address gives host:port of a node's server.
-	Address(ctx context.Context, node string) (string, error)
+	// Host gives the host by which Transport knows a node's server.
+	Host(ctx context.Context, node string) (string, error)
 	// Transport carries requests there under our own identity.
 	Transport() http.RoundTripper
 }
@@ -75,14 +73,14 @@ func (l *logStorage) Get(ctx context.Context, name string, options runtime.Objec
 	if pod.Spec.NodeName == "" { // nothing was ever written
 		return &genericrest.LocationStreamer{}, nil
 	}
-	address, err := l.nodes.Address(ctx, pod.Spec.NodeName)
+	host, err := l.nodes.Host(ctx, pod.Spec.NodeName)
 	if err != nil {
 		return nil, err
 	}
 	return &genericrest.LocationStreamer{
 		Location: &url.URL{
 			Scheme:   "https",
-			Host:     address,
+			Host:     host,
 			Path:     fmt.Sprintf("/containerLogs/%s/%s/%s", pod.Namespace, pod.Name, container),
 			RawQuery: logQuery(opts).Encode(),
 		},
@@ -183,25 +181,6 @@ func (nodeAnswer) Check(resp *http.Response) error {
 	}
 	return apierrors.NewGenericServerResponse(resp.StatusCode, "", corev1.Resource("pods/log"), "", message, 0, true)
 }
-
-// NodeAddress gives host:port of the server that a node announces in its
-// status, preferring the address by which the plane most likely reaches it.
-func NodeAddress(node *corev1.Node) (string, error) {
-	port := node.Status.DaemonEndpoints.KubeletEndpoint.Port
-	if port == 0 {
-		return "", fmt.Errorf("node %s: status.daemonEndpoints.kubeletEndpoint.port is not set: the node has not reported yet", node.Name)
-	}
-	for _, want := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeHostName, corev1.NodeInternalDNS, corev1.NodeExternalIP} {
-		for _, a := range node.Status.Addresses {
-			if a.Type == want {
-				return net.JoinHostPort(a.Address, strconv.Itoa(int(port))), nil
-			}
-		}
-	}
-	return "", fmt.Errorf("node %s: %w", node.Name, errNoAddress)
-}
-
-var errNoAddress = errors.New("status.addresses has no address: the node has not reported yet")
 
 // unsupportedStorage answers the streams that a module without processes and
 // shells cannot serve.

@@ -56,10 +56,33 @@ func silence(n *corev1.Node, now time.Time) []corev1.NodeCondition {
 	return list
 }
 
+// eviction says what becomes of the taint that evicts the pods of a lost node.
+type eviction uint8
+
+const (
+	evictHold eviction = iota // it stays if it is there
+	evictNow                  // it is set
+	evictStop                 // it goes
+)
+
+// lost says that pods are to leave the node: it says that it is not ready, or is
+// not heard any more.
+func lost(n *corev1.Node) bool {
+	r := condition(n, corev1.NodeReady)
+	return r != nil && r.Status != corev1.ConditionTrue
+}
+
+// evicts says that the node has a taint that evicts for being lost.
+func evicts(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool {
+		return t.Effect == corev1.TaintEffectNoExecute && (t.Key == corev1.TaintNodeNotReady || t.Key == corev1.TaintNodeUnreachable)
+	})
+}
+
 // taints is the node's taints as its conditions ask for, and whether they differ
 // from those it has.
-func taints(n *corev1.Node, now time.Time) ([]corev1.Taint, bool) {
-	want := wanted(n, now)
+func taints(n *corev1.Node, now time.Time, e eviction) ([]corev1.Taint, bool) {
+	want := wanted(n, now, e == evictNow || e == evictHold && evicts(n))
 	var list []corev1.Taint
 	changed := false
 	for _, t := range n.Spec.Taints {
@@ -79,10 +102,13 @@ func taints(n *corev1.Node, now time.Time) ([]corev1.Taint, bool) {
 	return list, changed
 }
 
-func wanted(n *corev1.Node, now time.Time) []corev1.Taint {
+func wanted(n *corev1.Node, now time.Time, evicting bool) []corev1.Taint {
 	var list []corev1.Taint
 	keep := func(key string) { list = append(list, corev1.Taint{Key: key, Effect: corev1.TaintEffectNoSchedule}) }
 	evict := func(key string) {
+		if !evicting {
+			return
+		}
 		at := metav1.NewTime(now)
 		list = append(list, corev1.Taint{Key: key, Effect: corev1.TaintEffectNoExecute, TimeAdded: &at})
 	}

@@ -42,7 +42,7 @@ func TestTaintsSayWhatConditionsSay(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			row.node.Spec.Taints = row.have
-			list, changed := taints(row.node, now)
+			list, changed := taints(row.node, now, evictNow)
 			var got []string
 			for _, taint := range list {
 				got = append(got, taint.Key+":"+string(taint.Effect))
@@ -54,7 +54,7 @@ func TestTaintsSayWhatConditionsSay(t *testing.T) {
 				t.Errorf("got changed=%v, want %v", changed, want)
 			}
 			row.node.Spec.Taints = list
-			if _, changed := taints(row.node, now.Add(time.Hour)); changed {
+			if _, changed := taints(row.node, now.Add(time.Hour), evictHold); changed {
 				t.Error("got a change of what was just put right")
 			}
 		})
