@@ -70,6 +70,7 @@ type Config struct {
 	Labels      map[string]string     // of the Node object, beside the usual ones
 	HostPaths   []string              // directories that hostPath volumes may show; none: no hostPath
 	Services    func() []*v1.Service  // for service environment variables; nil: none
+	Drain       func() time.Duration  // asked when the node stops: how long its pods may take to move elsewhere; nil or 0: they just stop
 	LogMaxBytes int64                 // of one container log file; 0 = 10 MiB
 	LogFiles    int                   // kept of one run; 0 = 5
 	Metrics     prometheus.Gatherer   // shown at the server's /metrics; nil: none

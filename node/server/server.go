@@ -1,8 +1,8 @@
 // Package server is the node's HTTPS server: container logs, the pods as this
-// node sees them, what they use, health and metrics. It lets in whom its Gate
-// lets in (the API server and administrators) and bounds everything: requests at
-// once, headers, times. It knows HTTP and the questions above; it never learns
-// how a pod runs.
+// node sees them, what they use, health, metrics, and whether another node can be
+// reached from here. It lets in whom its Gate lets in (the API server and
+// administrators) and bounds everything: requests at once, headers, times. It
+// knows HTTP and the questions above; it never learns how a pod runs.
 //
 //	s, err := server.New(server.Config{Listener: l, TLS: id.ServerTLS(), Gate: id, Pods: manager})
 //	err = s.Run(ctx)
@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
@@ -54,6 +55,7 @@ type Config struct {
 	Images   http.Handler        // what other nodes may fetch under /v2/; nil: nothing
 	Healthy  func() error        // nil: always
 	Metrics  prometheus.Gatherer // nil: no metrics
+	Peers    *x509.CertPool      // that signs what other nodes show; nil: no looks at them
 	Requests int                 // at once; 0 = 512
 	Log      *slog.Logger
 }
@@ -63,6 +65,7 @@ type Server struct {
 	cfg   Config
 	began time.Time
 	slots chan struct{}
+	looks chan struct{} // at other nodes
 }
 
 // How long a caller may take for what.
@@ -84,7 +87,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Healthy == nil {
 		cfg.Healthy = func() error { return nil }
 	}
-	return &Server{cfg: cfg, began: time.Now(), slots: make(chan struct{}, cfg.Requests)}, nil
+	return &Server{cfg: cfg, began: time.Now(), slots: make(chan struct{}, cfg.Requests), looks: make(chan struct{}, looks)}, nil
 }
 
 // Run serves until ctx ends; streams are cut then.
@@ -124,6 +127,10 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /pods", s.pods)
 	mux.HandleFunc("GET /stats/summary", s.summary)
 	mux.HandleFunc("GET /healthz", s.healthz)
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })
+	if s.cfg.Peers != nil {
+		mux.HandleFunc("POST /confirm", s.confirm)
+	}
 	if s.cfg.Metrics != nil {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Metrics, promhttp.HandlerOpts{}))
 	}
