@@ -21,11 +21,13 @@ const (
 )
 
 // proposal is one or more encoded transactions of one caller, to be put into
-// one entry together.
+// one entry together; or a group of another member, to whom only matters
+// whether it is in the log.
 type proposal struct {
-	txns [][]byte
-	size int
-	done chan outcome // holds one
+	txns  [][]byte
+	group []byte // of another member
+	size  int
+	done  chan outcome // holds one
 }
 
 type outcome struct {
@@ -106,10 +108,13 @@ func (s *Store) await(ctx context.Context, p *proposal) ([]mvcc.Reply, error) {
 	}
 }
 
-// flight is an entry on its way and the proposals that are in it.
+// flight is an entry on its way: a group of the proposals of this member, and
+// groups of others. Without a future it waits for a leader elsewhere.
 type flight struct {
 	future    raft.ApplyFuture
+	own       *ownGroup // nil without proposals
 	proposals []*proposal
+	foreign   []*proposal
 	start     time.Time
 }
 
@@ -123,7 +128,7 @@ func (s *Store) commit(ctx context.Context, r *raft.Raft) {
 	go func() {
 		defer close(landed)
 		for f := range flights {
-			s.land(f)
+			s.land(ctx, r, f)
 			<-slots
 		}
 	}()
@@ -163,25 +168,83 @@ func (s *Store) gather(first *proposal) []*proposal {
 	return ps
 }
 
+// launch makes an entry of the proposals and hands it to Raft. While a group
+// of ours waits for another leader, those behind it wait too: so they happen
+// in the order in which they were made.
 func (s *Store) launch(r *raft.Raft, ps []*proposal) flight {
-	start := time.Now()
-	txns := ps[0].txns
-	if len(ps) > 1 {
-		txns = nil
-		for _, p := range ps {
-			txns = append(txns, p.txns...)
+	f := flight{start: time.Now()}
+	var groups, txns [][]byte
+	for _, p := range ps {
+		if p.group != nil {
+			f.foreign, groups = append(f.foreign, p), append(groups, p.group)
+			continue
 		}
+		f.proposals, txns = append(f.proposals, p), append(txns, p.txns...)
 	}
-	entry := mvcc.EncodeTxns(start, txns...)
-	s.metrics.entryTxns.Observe(float64(len(txns)))
-	s.metrics.entryBytes.Observe(float64(len(entry)))
-	return flight{r.ApplyLog(raft.Log{Data: entry}, 0), ps, start}
+	if len(f.proposals) > 0 {
+		f.own = s.groups.begin(txns)
+		s.metrics.entryTxns.Observe(float64(len(txns)))
+	}
+	if !s.mayForward(r) || r.State() == raft.Leader && s.unsettled.Load() == 0 {
+		if f.own != nil {
+			groups = append(groups, f.own.enc)
+		}
+		entry := mvcc.EncodeGroups(f.start, groups...)
+		s.metrics.entryBytes.Observe(float64(len(entry)))
+		f.future = r.ApplyLog(raft.Log{Data: entry}, 0)
+		return f
+	}
+	s.unsettled.Add(1)
+	for _, p := range f.foreign {
+		p.answer(nil, s.applyError(raft.ErrNotLeader))
+	}
+	f.foreign = nil
+	return f
 }
 
+// mayForward says that another member may lead, and can be asked.
+func (s *Store) mayForward(r *raft.Raft) bool { return s.cfg.Forwarder != nil && !s.soleVoter(r) }
+
 // land waits for an entry and gives each proposal its part of the replies.
-func (s *Store) land(f flight) {
-	replies, err := s.outcome(f.future)
+func (s *Store) land(ctx context.Context, r *raft.Raft, f flight) {
+	err := error(nil)
+	settled := f.future != nil
+	if settled {
+		_, err = s.outcome(f.future)
+		for _, p := range f.foreign {
+			p.answer(nil, err)
+		}
+		if err == nil && len(f.foreign) > 0 {
+			s.nudge(r)
+		}
+	} else {
+		err = s.applyError(raft.ErrNotLeader)
+	}
+	if f.own != nil {
+		if err != nil && !f.own.isDone() && s.mayForward(r) && s.machine.alive() {
+			if settled {
+				s.unsettled.Add(1)
+				settled = false
+			}
+			err = s.persist(ctx, r, f.own, err)
+		}
+		s.finish(f, err)
+	}
+	if !settled {
+		s.unsettled.Add(-1)
+	}
+}
+
+// finish answers the proposals of this member.
+func (s *Store) finish(f flight, err error) {
+	s.groups.end(f.own)
 	s.metrics.commitSeconds.Observe(time.Since(f.start).Seconds())
+	var replies []mvcc.Reply
+	if f.own.isDone() {
+		replies, err = f.own.outcome(s.machine.snapshot()), nil
+	} else if err == nil {
+		err = fmt.Errorf("%w: its group was given up", ErrUnavailable)
+	}
 	for _, p := range f.proposals {
 		if err != nil {
 			s.metrics.txns.WithLabelValues("unavailable").Add(float64(len(p.txns)))
@@ -191,6 +254,15 @@ func (s *Store) land(f flight) {
 		s.metrics.count(replies[:len(p.txns)])
 		p.answer(replies[:len(p.txns):len(p.txns)], nil)
 		replies = replies[len(p.txns):]
+	}
+}
+
+// nudge lets the other members know at once that what they asked for is
+// committed. Raft tells them with the next entry, or after a pause that is
+// long for somebody who waits; so without a next entry, one is made.
+func (s *Store) nudge(r *raft.Raft) {
+	if r.LastIndex() == r.CommitIndex() && len(s.queue) == 0 {
+		r.Barrier(0)
 	}
 }
 

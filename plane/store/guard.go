@@ -60,7 +60,9 @@ func (g *guardedLogs) StoreLogs(logs []*raft.Log) error {
 		g.health.note(err, g.log)
 		return err
 	}
-	g.metrics.persistSeconds.Observe(time.Since(start).Seconds())
+	took := time.Since(start)
+	g.metrics.persistSeconds.Observe(took.Seconds())
+	g.metrics.fsync.add(took)
 	g.health.clear(g.log)
 	return nil
 }

@@ -18,6 +18,7 @@ type machine struct {
 	state   atomic.Pointer[mvcc.Snapshot]
 	health  *health
 	changed func() // called after each publication
+	groups  *groups
 
 	logged   atomic.Int64 // bytes of log since the last snapshot
 	entries  atomic.Int64 // and entries
@@ -33,8 +34,8 @@ type applied struct {
 	err     error
 }
 
-func newMachine(limits mvcc.Limits, h *health) *machine {
-	m := &machine{limits: limits, m: mvcc.NewMachine(limits), health: h, tooLong: make(chan struct{}, 1), dead: make(chan struct{})}
+func newMachine(limits mvcc.Limits, h *health, g *groups) *machine {
+	m := &machine{limits: limits, m: mvcc.NewMachine(limits), health: h, groups: g, tooLong: make(chan struct{}, 1), dead: make(chan struct{})}
 	m.maxBytes.Store(1 << 62)
 	m.state.Store(m.m.Publish())
 	return m
@@ -56,6 +57,7 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 		}
 	}
 	m.publish()
+	m.groups.happened(m.m.TakeGroups())
 	m.entries.Add(int64(len(logs)))
 	if m.logged.Add(size) > m.maxBytes.Load() {
 		select {
@@ -83,6 +85,16 @@ func (m *machine) apply(l *raft.Log) applied {
 	return applied{replies: replies}
 }
 
+// alive says that no entry has stopped the machine.
+func (m *machine) alive() bool {
+	select {
+	case <-m.dead:
+		return false
+	default:
+		return true
+	}
+}
+
 func (m *machine) publish() {
 	m.state.Store(m.m.Publish())
 	if m.changed != nil {
@@ -98,7 +110,7 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	}
 	m.logged.Store(0)
 	m.entries.Store(0)
-	return image{m.snapshot()}, nil
+	return image{m.m.Image()}, nil
 }
 
 // Restore replaces the state by a snapshot, after all of it was verified.
@@ -110,15 +122,16 @@ func (m *machine) Restore(r io.ReadCloser) error {
 	}
 	m.m = restored
 	m.publish()
+	m.groups.jumped(m.m)
 	return nil
 }
 
 // image is a state on its way to a snapshot file.
-type image struct{ snap *mvcc.Snapshot }
+type image struct{ mvcc.Image }
 
 // Persist streams the state.
 func (i image) Persist(sink raft.SnapshotSink) error {
-	if err := i.snap.WriteImage(sink); err != nil {
+	if err := i.Write(sink); err != nil {
 		sink.Cancel()
 		return err
 	}

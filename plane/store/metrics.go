@@ -20,6 +20,7 @@ type metrics struct {
 	snapshotSeconds prometheus.Histogram
 	snapshotErrors  prometheus.Counter
 	expired         prometheus.Counter
+	fsync           recent
 }
 
 // newMetrics registers everything, or nothing and says why.

@@ -36,6 +36,7 @@ func (s *Store) raftConfig() *raft.Config {
 	c.SnapshotInterval = 24 * time.Hour
 	c.NoSnapshotRestoreOnStart = true // Open did, and reports what is wrong
 	c.NoLegacyTelemetry = true
+	c.ShutdownOnRemove = false // it may be added again
 	c.Logger = newRaftLog(s.log)
 	return c
 }
@@ -183,51 +184,27 @@ func (s *Store) Leading() bool {
 // Take the channel first, then ask.
 func (s *Store) LeaderChanged() <-chan struct{} { return s.leaders.next() }
 
-// ReadIndex returns when Snapshot holds every write that was acknowledged
-// anywhere before the call: what is read after it is linearizable. On a
-// member that does not lead it fails with ErrNotLeader.
-func (s *Store) ReadIndex(ctx context.Context) error {
-	if err := s.usable(ctx); err != nil {
-		return err
-	}
-	r := s.raft.Load()
-	if !s.Leading() {
-		return s.applyError(raft.ErrNotLeader)
-	}
-	// A leader applies before it acknowledges: it must only still be one.
-	if s.soleVoter(r) {
-		return nil
-	}
-	select {
-	case err := <-settled(r.VerifyLeader()):
-		if err == nil {
-			return nil
-		}
-		return s.applyError(raft.ErrNotLeader)
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.raftGone:
-		return fmt.Errorf("%w: %w", ErrUnavailable, errStopped)
-	}
-}
-
-// changes wakes everybody who waits for the next change of something.
+// changes wakes everybody who waits for the next change of something. It costs
+// nothing while nobody waits.
 type changes struct {
 	mu sync.Mutex // guards what follows
 	ch chan struct{}
 }
 
-func (c *changes) init() { c.ch = make(chan struct{}) }
-
 func (c *changes) next() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ch == nil {
+		c.ch = make(chan struct{})
+	}
 	return c.ch
 }
 
 func (c *changes) signal() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	close(c.ch)
-	c.ch = make(chan struct{})
+	if c.ch != nil {
+		close(c.ch)
+		c.ch = nil
+	}
 }

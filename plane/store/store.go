@@ -72,6 +72,10 @@ type Config struct {
 	NodeID string
 	// Transport carries Raft between members. Nil when there are no others.
 	Transport Transport
+	// Forwarder carries requests to the members that Transport reaches, so
+	// that a member which does not lead can write and read. Nil refuses
+	// both there, with ErrNotLeader.
+	Forwarder Forwarder
 	// Advertise is the address at which others reach Transport. Empty is
 	// the address of Transport.
 	Advertise string
@@ -139,6 +143,13 @@ type Store struct {
 	health  health
 	metrics *metrics
 
+	groups    groups       // what this member puts forward
+	unsettled atomic.Int32 // groups that wait for a leader elsewhere
+	reads     reads        // questions to the leader
+	moved     changes      // of the revision
+	life      context.Context
+	die       context.CancelFunc
+
 	raft     atomic.Pointer[raft.Raft] // nil until Run
 	leadTerm atomic.Uint64             // the term that we lead, all before it applied; 0 for none
 	leaders  changes                   // of leadership
@@ -166,18 +177,19 @@ func Open(cfg Config) (*Store, error) {
 		ready:    make(chan struct{}),
 		raftGone: make(chan struct{}),
 		stopped:  make(chan struct{}),
+		groups:   groups{session: newSession(), waiting: map[uint64]*ownGroup{}},
 	}
 	if s.disk, err = openDisk(cfg); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	s.cfg.NodeID = s.disk.nodeID
-	s.machine = newMachine(cfg.limits(), &s.health)
+	s.machine = newMachine(cfg.limits(), &s.health, &s.groups)
 	if err := s.restore(); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: %w", err), s.disk.close())
 	}
 	s.hub = newHub(s.machine.snapshot, cfg.Log)
-	s.machine.changed = s.hub.wake
-	s.leaders.init()
+	s.machine.changed = func() { s.hub.wake(); s.moved.signal() }
+	s.life, s.die = context.WithCancel(context.Background())
 	if s.metrics, err = newMetrics(s, cfg.Registerer); err != nil {
 		return nil, errors.Join(fmt.Errorf("store: metrics: %w", err), s.disk.close())
 	}
@@ -222,7 +234,8 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 	defer hangUp()
 	s.raft.Store(r)
-	ctx, cancel := context.WithCancel(ctx)
+	parent := ctx // writers go on until another leads
+	ctx, cancel := context.WithCancel(context.WithoutCancel(parent))
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.follow(ctx, r) })
@@ -232,10 +245,12 @@ func (s *Store) Run(ctx context.Context) error {
 	wg.Go(func() { s.compactLog(ctx, r) })
 	s.electNow(r)
 	select {
-	case <-ctx.Done():
+	case <-parent.Done():
+		s.handOver(r)
 	case <-s.machine.dead:
-		cancel()
 	}
+	cancel()
+	s.die()
 	s.disk.release() // a goroutine of Raft may wait for the disk
 	drained := make(chan struct{})
 	go func() { wg.Wait(); close(drained) }()
@@ -271,6 +286,7 @@ func (s *Store) Close() error {
 
 func (s *Store) release() (err error) {
 	s.stopOnce.Do(func() {
+		s.die()
 		s.hub.close()
 		s.metrics.unregister()
 		err = s.disk.close()

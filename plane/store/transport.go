@@ -1,7 +1,10 @@
 package store
 
 import (
+	"fmt"
+	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,8 +15,9 @@ import (
 // authenticate both sides in it.
 type Transport interface {
 	net.Listener
-	// Dial connects to the Advertise address of another member.
-	Dial(address string, timeout time.Duration) (net.Conn, error)
+	// Dial connects to the Advertise address of another member, and fails
+	// if somebody else answers there.
+	Dial(member, address string, timeout time.Duration) (net.Conn, error)
 }
 
 const (
@@ -32,7 +36,11 @@ type stream struct {
 }
 
 func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	return s.Transport.Dial(string(address), timeout)
+	member, at, ok := strings.Cut(string(address), toMember)
+	if !ok {
+		return nil, fmt.Errorf("dial %s: no member is named", address)
+	}
+	return s.Transport.Dial(member, at, timeout)
 }
 
 func (s *stream) Addr() net.Addr { return s.advertise }
@@ -93,9 +101,44 @@ func (s *Store) transport() (t raft.Transport, self raft.ServerAddress, hangUp f
 		Logger:                  newRaftLog(s.log),
 		MsgpackUseNewTimeFormat: true,
 	})
-	return n, n.LocalAddr(), func() {
+	return named{n}, n.LocalAddr(), func() {
 		n.Close()
 		n.CloseStreams()
 		st.hangUp()
 	}
+}
+
+// toMember stands between the member and its address on their way through
+// Raft's transport, which hands only an address to Dial.
+const toMember = "\x00"
+
+// named tells Dial which member Raft means.
+type named struct{ *raft.NetworkTransport }
+
+func at(id raft.ServerID, target raft.ServerAddress) raft.ServerAddress {
+	return raft.ServerAddress(id) + toMember + target
+}
+
+func (n named) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	return n.NetworkTransport.AppendEntriesPipeline(id, at(id, target))
+}
+
+func (n named) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	return n.NetworkTransport.AppendEntries(id, at(id, target), req, resp)
+}
+
+func (n named) RequestVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	return n.NetworkTransport.RequestVote(id, at(id, target), req, resp)
+}
+
+func (n named) RequestPreVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return n.NetworkTransport.RequestPreVote(id, at(id, target), req, resp)
+}
+
+func (n named) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, req *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	return n.NetworkTransport.InstallSnapshot(id, at(id, target), req, resp, data)
+}
+
+func (n named) TimeoutNow(id raft.ServerID, target raft.ServerAddress, req *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return n.NetworkTransport.TimeoutNow(id, at(id, target), req, resp)
 }

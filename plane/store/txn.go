@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -30,7 +31,9 @@ type BatchResult struct {
 //
 // The error is *ConflictError when an expectation was not met, ErrInvalid,
 // ErrNotLeader, ErrUnavailable, or that of ctx; after the last two the
-// transaction may yet happen.
+// transaction may yet happen. With a Forwarder any member takes it: it goes to
+// whoever leads, again if need be, happens once, and is visible here when it
+// is answered.
 func (s *Store) Txn(ctx context.Context, ops ...Op) (Result, error) {
 	enc, err := encode(ops)
 	if err != nil {
@@ -88,29 +91,38 @@ func (s *Store) Batch(ctx context.Context, txns []Txn) []BatchResult {
 
 // encode validates a transaction and encodes it.
 func encode(txn Txn) ([]byte, error) {
-	if len(txn) == 0 || len(txn) > maxOps {
-		return nil, fmt.Errorf("%w: %d operations: from 1 to %d are allowed", ErrInvalid, len(txn), maxOps)
+	size, err := validate(txn)
+	if err != nil {
+		return nil, err
 	}
-	size := 16
+	return mvcc.AppendTxn(make([]byte, 0, size), txn), nil
+}
+
+// validate checks rules and limits; size is about that of the encoding.
+func validate(txn Txn) (size int, err error) {
+	if len(txn) == 0 || len(txn) > maxOps {
+		return 0, fmt.Errorf("%w: %d operations: from 1 to %d are allowed", ErrInvalid, len(txn), maxOps)
+	}
+	size = 16
 	for i := range txn {
 		if err := validateOp(&txn[i]); err != nil {
-			return nil, err
+			return 0, err
 		}
 		size += len(txn[i].Key) + len(txn[i].Value) + 32
 	}
 	if size > maxTxn {
-		return nil, fmt.Errorf("%w: %d bytes: at most %d are allowed", ErrInvalid, size, maxTxn)
+		return 0, fmt.Errorf("%w: %d bytes: at most %d are allowed", ErrInvalid, size, maxTxn)
 	}
 	if len(txn) > 1 {
 		seen := make(map[string]struct{}, len(txn))
 		for i := range txn {
 			seen[txn[i].Key] = struct{}{}
 			if len(seen) <= i {
-				return nil, fmt.Errorf("%w: key %q occurs twice", ErrInvalid, txn[i].Key)
+				return 0, fmt.Errorf("%w: key %q occurs twice", ErrInvalid, txn[i].Key)
 			}
 		}
 	}
-	return mvcc.AppendTxn(make([]byte, 0, size), txn), nil
+	return size, nil
 }
 
 func validateOp(op *Op) error {
@@ -131,10 +143,14 @@ func validateOp(op *Op) error {
 // it, on every member. ErrFutureRevision if rev has not happened,
 // ErrCompacted if it was done before; otherwise the errors of Txn.
 func (s *Store) Compact(ctx context.Context, rev Revision) error {
-	if err := s.usable(ctx); err != nil {
-		return err
-	}
-	replies, err := s.apply(ctx, s.raft.Load(), mvcc.EncodeCompact(time.Now(), rev))
+	_, err := s.atLeader(ctx, askCompact, binary.AppendUvarint(nil, uint64(rev)), func(ctx context.Context, r *raft.Raft) error {
+		return s.compactHere(ctx, r, rev)
+	})
+	return err
+}
+
+func (s *Store) compactHere(ctx context.Context, r *raft.Raft, rev Revision) error {
+	replies, err := s.apply(ctx, r, mvcc.EncodeCompact(time.Now(), rev))
 	if err != nil {
 		return err
 	}

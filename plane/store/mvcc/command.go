@@ -14,14 +14,16 @@ import (
 // A command, as it stands in the log:
 //
 //	byte    format, now 1
-//	byte    kind: 1 transactions, 2 expire, 3 compact
+//	byte    kind: 1 transactions, 2 expire, 3 compact, 4 groups
 //	byte    flags: 1 = the body is one s2 block
 //	uint32  CRC-32C of the body as stored, little endian
 //	body
 //
 // The body begins with the time of the command (Unix milliseconds, uvarint);
 // then follow for transactions their number and each of them, for expire the
-// greatest number of keys, for compact the revision. A transaction is the
+// greatest number of keys, for compact the revision, for groups their number
+// and each of them: session (8 bytes, little endian), sequence number, lowest
+// one of interest, and transactions as above. A transaction is the
 // number of its operations and each of them: kind, key, expectation, and for
 // a put the TTL in milliseconds and the value. Numbers are uvarints, strings
 // have their length before them.
@@ -32,6 +34,7 @@ const (
 	kindTxns    = 1
 	kindExpire  = 2
 	kindCompact = 3
+	kindGroups  = 4
 
 	flagS2 = 1
 
@@ -64,18 +67,20 @@ func AppendTxn(dst []byte, txn Txn) []byte {
 
 // EncodeTxns makes a command of transactions encoded by AppendTxn. now is the
 // time that their deadlines count from.
-func EncodeTxns(now time.Time, txns ...[]byte) []byte {
+func EncodeTxns(now time.Time, txns ...[]byte) []byte { return encodeParts(kindTxns, now, txns) }
+
+func encodeParts(kind byte, now time.Time, parts [][]byte) []byte {
 	size := 2 * binary.MaxVarintLen64
-	for _, t := range txns {
-		size += len(t)
+	for _, p := range parts {
+		size += len(p)
 	}
 	body := make([]byte, commandHeader, commandHeader+size)
 	body = binary.AppendUvarint(body, uint64(now.UnixMilli()))
-	body = binary.AppendUvarint(body, uint64(len(txns)))
-	for _, t := range txns {
-		body = append(body, t...)
+	body = binary.AppendUvarint(body, uint64(len(parts)))
+	for _, p := range parts {
+		body = append(body, p...)
 	}
-	return seal(kindTxns, body)
+	return seal(kind, body)
 }
 
 // EncodeExpire makes the command that deletes at most limit keys whose
@@ -111,7 +116,7 @@ func seal(kind byte, b []byte) []byte {
 type command struct {
 	kind  byte
 	now   int64
-	txns  int
+	txns  int // or groups
 	limit int
 	rev   Revision
 	body  []byte // the transactions
@@ -146,7 +151,7 @@ func decodeCommand(b []byte) (command, error) {
 	c.now = r.int()
 	n := r.uvarint()
 	switch c.kind {
-	case kindTxns:
+	case kindTxns, kindGroups:
 		c.txns = r.count(n)
 	case kindExpire:
 		c.limit = int(min(n, math.MaxInt32))
@@ -221,6 +226,16 @@ func (r *reader) uvarint() uint64 {
 		return 0
 	}
 	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) uint64() uint64 {
+	if len(r.b) < 8 {
+		r.b, r.bad = nil, true
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(r.b)
+	r.b = r.b[8:]
 	return v
 }
 

@@ -14,7 +14,7 @@ import (
 // An image is a snapshot as a stream of bytes:
 //
 //	8 bytes  "CPODMVCC"
-//	byte     format, now 1
+//	byte     format, now 2; 1 is read as well
 //	frames, each:
 //	  uint32 length of the block, little endian
 //	  uint32 CRC-32C of the block
@@ -22,22 +22,43 @@ import (
 //	an empty frame, then uint64 number of keys, uint32 CRC-32C of all block
 //	checksums in order
 //
-// The first record is revision and compacted revision; then follow the keys
-// in ascending order: key, revision, created, version, deadline, value.
+// The first record is revision and compacted revision, and since format 2 the
+// sessions, those used longest ago first: session, lowest number of interest,
+// and for each group its number and the revisions of its transactions. Then
+// follow the keys in ascending order: key, revision, created, version,
+// deadline, value.
 const (
 	imageMagic  = "CPODMVCC"
-	imageFormat = 1
+	imageFormat = 2
+	sessionless = 1 // the format before there were sessions
 	frameTarget = 256 << 10
 	maxFrame    = maxBody + frameTarget
 )
 
-// WriteImage streams the snapshot to w in little memory.
+// WriteImage streams the snapshot to w in little memory: the keys, and nothing
+// of who wrote them. A machine that goes on elsewhere needs an Image.
 func (s *Snapshot) WriteImage(w io.Writer) error {
+	return Image{snap: s, sessions: []byte{0}}.Write(w)
+}
+
+// Image is all that another machine needs to go on from here.
+type Image struct {
+	snap     *Snapshot
+	sessions []byte // encoded
+}
+
+// Image takes the state, to be written while more commands are applied.
+func (m *Machine) Image() Image { return Image{m.Publish(), m.sessions.appendTo(nil)} }
+
+// Write streams the image to w in little memory. ReadImage reads it.
+func (i Image) Write(w io.Writer) error {
+	s := i.snap
 	iw := imageWriter{w: bufio.NewWriterSize(w, 64<<10)}
 	iw.w.WriteString(imageMagic)
 	iw.w.WriteByte(imageFormat)
 	iw.raw = binary.AppendUvarint(iw.raw, uint64(s.rev))
 	iw.raw = binary.AppendUvarint(iw.raw, uint64(s.compacted))
+	iw.raw = append(iw.raw, i.sessions...)
 	s.keys.Scan(func(_ string, kv *KV) bool { return iw.key(kv) == nil })
 	if err := iw.finish(uint64(s.keys.Len())); err != nil {
 		return fmt.Errorf("write image of revision %d: %w", s.rev, err)
@@ -103,7 +124,7 @@ func chain(sum, block uint32) uint32 {
 	return crc32.Update(sum, castagnoli, b[:])
 }
 
-// ReadImage reads what WriteImage wrote into a new machine. Every byte is
+// ReadImage reads what WriteImage or an Image wrote into a new machine. Every byte is
 // verified; the error is ErrCorrupt, ErrNewerFormat or that of r. History
 // begins at the revision of the image.
 func ReadImage(r io.Reader, limits Limits) (*Machine, error) {
@@ -120,6 +141,7 @@ func ReadImage(r io.Reader, limits Limits) (*Machine, error) {
 type imageReader struct {
 	r      *bufio.Reader
 	m      *Machine
+	format byte
 	packed []byte
 	raw    []byte
 	sum    uint32
@@ -134,8 +156,11 @@ func (ir *imageReader) read() error {
 	if string(head[:len(imageMagic)]) != imageMagic {
 		return fmt.Errorf("%w: it does not begin as one", ErrCorrupt)
 	}
-	if f := head[len(imageMagic)]; f != imageFormat {
-		return fmt.Errorf("format %d: %w", f, ErrNewerFormat)
+	switch ir.format = head[len(imageMagic)]; {
+	case ir.format == 0:
+		return fmt.Errorf("%w: format 0", ErrCorrupt)
+	case ir.format > imageFormat:
+		return fmt.Errorf("format %d: %w", ir.format, ErrNewerFormat)
 	}
 	for first := true; ; first = false {
 		more, err := ir.frame()
@@ -202,6 +227,9 @@ func (ir *imageReader) records(first bool) error {
 		m.rev = Revision(r.uvarint())
 		m.compacted = Revision(r.uvarint())
 		m.floor = m.rev
+		if ir.format > sessionless {
+			m.sessions.read(&r)
+		}
 	}
 	for len(r.b) > 0 && !r.bad {
 		key := string(r.bytes())

@@ -23,6 +23,9 @@ type Machine struct {
 	historyBytes int64
 	marks        []mark // when revisions happened, for Limits.Age
 
+	sessions sessions
+	groups   []GroupReplies // for TakeGroups
+
 	scratch []decodedOp
 }
 
@@ -34,7 +37,7 @@ type mark struct {
 
 // NewMachine returns an empty store at revision 0.
 func NewMachine(limits Limits) *Machine {
-	return &Machine{limits: limits.withDefaults(), keys: new(tree), due: new(deadlines)}
+	return &Machine{limits: limits.withDefaults(), keys: new(tree), due: new(deadlines), sessions: newSessions()}
 }
 
 // Apply executes one encoded command. There is a reply for each of its
@@ -50,6 +53,8 @@ func (m *Machine) Apply(command []byte) ([]Reply, error) {
 	switch c.kind {
 	case kindTxns:
 		replies, err = m.applyTxns(c)
+	case kindGroups:
+		replies, err = m.applyGroups(c)
 	case kindExpire:
 		replies = []Reply{m.expire(c.now, c.limit)}
 	case kindCompact:

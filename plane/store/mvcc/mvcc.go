@@ -182,6 +182,9 @@ var (
 	ErrFutureRevision = errors.New("revision is in the future")
 	// ErrCorrupt says that bytes which we wrote came back different.
 	ErrCorrupt = errors.New("corrupt")
+	// ErrRepeated says that the group of the transaction happened before, or
+	// that its proposer has given it up.
+	ErrRepeated = errors.New("happened before or was given up")
 	// ErrNewerFormat says that a later version of this program wrote it.
 	ErrNewerFormat = errors.New("written by a newer version: upgrade this one")
 )

@@ -91,7 +91,7 @@ func (m *member) Close() error {
 	return nil
 }
 
-func (m *member) Dial(address string, timeout time.Duration) (net.Conn, error) {
+func (m *member) Dial(_, address string, timeout time.Duration) (net.Conn, error) {
 	to, err := m.network.route(m.address, address)
 	if err != nil {
 		return nil, err
