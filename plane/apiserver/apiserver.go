@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"sync"
 
@@ -115,6 +116,11 @@ func (s *Server) genericConfig(sch *scheme.Scheme, auth *auth, objects reader) (
 	c.LongRunningFunc = longRunning
 	c.AuditBackend, c.AuditPolicyRuleEvaluator = cfg.Audit, cfg.AuditPolicy
 	c.EnableMetrics = false // ours shows the same and more
+	if cfg.Front != nil {
+		c.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
+			return cfg.Front(genericapiserver.DefaultBuildHandlerChain(api, c))
+		}
+	}
 	auth.apply(c)
 	c.AdmissionControl = auth.admission(objects, cfg.UnreachableSeconds)
 	s.addChecks(c)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -55,6 +56,10 @@ type Config struct {
 	Issuer *token.Issuer
 	// Authorizers are asked before RBAC, in this order.
 	Authorizers []union.NamedAuthorizer
+
+	// Front sees every request first, before authentication, limits and audit, and
+	// hands on what is not its own. Nil: there is none.
+	Front func(http.Handler) http.Handler
 
 	// ServiceAddresses is the range of cluster IPs; zero: 10.43.0.0/16.
 	ServiceAddresses netip.Prefix

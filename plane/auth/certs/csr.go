@@ -49,6 +49,9 @@ func (e *CSRError) Error() string {
 // request itself.
 type NodeProfile struct {
 	Name string
+	// Plane says that the machine may vote: its certificates are of PlanesGroup
+	// too, whatever the request says.
+	Plane bool
 	// Hosts that a serving certificate may name. Nil asks for a client
 	// certificate, which may name none.
 	Hosts []string
@@ -86,7 +89,7 @@ func (ca *CA) SignNode(csrPEM []byte, p NodeProfile) ([]byte, error) {
 	}
 	now := time.Now()
 	tmpl := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: NodeUserPrefix + p.Name, Organization: []string{NodesGroup}},
+		Subject:               pkix.Name{CommonName: NodeUserPrefix + p.Name, Organization: nodeGroups(p.Plane)},
 		DNSNames:              csr.DNSNames,
 		IPAddresses:           csr.IPAddresses,
 		NotBefore:             now.Add(-backdate),
@@ -156,11 +159,20 @@ func checkNames(csr *x509.CertificateRequest, allowed []string) error {
 		return errors.New("a serving certificate needs at least one alternative name")
 	}
 	for _, n := range names {
+		if apiNames(n) {
+			return fmt.Errorf("alternative name %q is one of the API's own", n)
+		}
 		if !slices.ContainsFunc(allowed, func(a string) bool { return sameHost(a, n) }) {
 			return fmt.Errorf("alternative name %q is not an address of this node, which has %q", n, allowed)
 		}
 	}
 	return nil
+}
+
+// apiNames tells the names by which clients know the API server. A node that
+// had one in its certificate could pose as it, whatever its profile allows.
+func apiNames(host string) bool {
+	return host == "kubernetes" || strings.HasPrefix(host, "kubernetes.default")
 }
 
 func sameHost(a, b string) bool {

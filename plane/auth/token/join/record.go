@@ -41,9 +41,8 @@ type Record struct {
 // stores it with a compare-and-swap on the record it judged, before it signs
 // anything: only then is a single use single.
 func (r Record) Spend(secret string, now time.Time) (Record, error) {
-	got := hashSecret(r.ID, secret)
 	// Judged first: what is expired or used up is not for strangers to know.
-	if len(secret) != secretLen || subtle.ConstantTimeCompare([]byte(got), []byte(r.Hash)) != 1 {
+	if !r.Authentic(secret) {
 		return r, ErrUnknown
 	}
 	if !now.Before(r.Expires) {
@@ -55,6 +54,16 @@ func (r Record) Spend(secret string, now time.Time) (Record, error) {
 	r.Used++
 	return r, nil
 }
+
+// Authentic tells whether the secret is the token's, in constant time, and not
+// whether the token may still be used.
+func (r Record) Authentic(secret string) bool {
+	got := hashSecret(r.ID, secret)
+	return len(secret) == secretLen && subtle.ConstantTimeCompare([]byte(got), []byte(r.Hash)) == 1
+}
+
+// ValidID tells whether an id looks like that of a token.
+func ValidID(id string) bool { return isWord(id, idLen, alphabet) }
 
 // Live tells whether the token could still be used: records that are not may be
 // removed.
