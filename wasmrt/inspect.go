@@ -6,6 +6,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"copepod/wasmrt/memory"
+	"copepod/wasmrt/serve/httpwasm"
 	"copepod/wasmrt/wasi"
 )
 
@@ -72,10 +73,15 @@ const (
 // supported checks the module's needs against what we provide.
 func supported(info ModuleInfo) error {
 	missing := &UnsupportedError{}
-	usesWASI := false
+	passes := "" // what passes things through the memory
 	for _, i := range info.Imports {
-		usesWASI = usesWASI || i.Module == wasi.ModuleName
-		if i.Kind == api.ExternTypeFunc && wasi.Provides(i.function()) {
+		switch i.Module {
+		case wasi.ModuleName:
+			passes = "WASI"
+		case httpwasm.ModuleName:
+			passes = "http-wasm"
+		}
+		if i.Kind == api.ExternTypeFunc && (wasi.Provides(i.function()) || httpwasm.Provides(i.function())) {
 			continue
 		}
 		missing.Advice = advise(i)
@@ -88,8 +94,8 @@ func supported(info ModuleInfo) error {
 	if len(missing.Imports) > 0 {
 		return missing
 	}
-	if usesWASI && !info.exports("memory", api.ExternTypeMemory) {
-		return &UnsupportedError{Feature: `no memory exported as "memory"`, Advice: "WASI passes everything through it"}
+	if passes != "" && !info.exports("memory", api.ExternTypeMemory) {
+		return &UnsupportedError{Feature: `no memory exported as "memory"`, Advice: passes + " passes everything through it"}
 	}
 	return nil
 }
@@ -104,6 +110,8 @@ func (i Import) function() wasi.Import {
 // advise says what people usually have to change about a missing import.
 func advise(i Import) string {
 	switch {
+	case httpwasm.Knows(i.Module, i.Name):
+		return "the name is http-wasm's but the types are not: rebuild with a current guest library"
 	case i.Module == wasi.ModuleName && wasi.Knows(i.Module, i.Name):
 		return "the name is WASI's but the types are not: rebuild with a current toolchain"
 	case i.Module == "gojs" || i.Module == "go":

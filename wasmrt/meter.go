@@ -73,10 +73,7 @@ func (m *meter) tick(mod api.Module) {
 		panic(sys.NewExitError(wasi.InterruptedCode))
 	}
 	if m.fuel == nil {
-		m.fuel, _ = mod.ExportedGlobal(fuelGlobal).(api.MutableGlobal)
-		if m.fuel == nil {
-			panic("wasmrt: a rewritten module does not export " + fuelGlobal)
-		}
+		m.find(mod)
 	}
 	spent := m.stop()
 	if !m.broken {
@@ -90,6 +87,17 @@ func (m *meter) tick(mod api.Module) {
 	}
 	m.fuel.Set(m.refill)
 	m.start()
+}
+
+// find looks the guest's fuel up.
+func (m *meter) find(mod api.Module) {
+	fuel, ok := mod.ExportedGlobal(fuelGlobal).(api.MutableGlobal)
+	if !ok {
+		panic("wasmrt: a rewritten module does not export " + fuelGlobal)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fuel = fuel
 }
 
 // learn moves the slice towards its goal.

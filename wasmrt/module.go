@@ -16,6 +16,7 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 
 	"copepod/wasmrt/rewrite"
+	"copepod/wasmrt/serve/httpwasm"
 	"copepod/wasmrt/wasi"
 )
 
@@ -226,6 +227,9 @@ func (h *Host) machineCode(ctx context.Context, c *compiled, code []byte, cache 
 		}
 	}()
 	if err := wasi.Instantiate(ctx, rt, c.info.functions()); err != nil {
+		return err
+	}
+	if err := httpwasm.Instantiate(ctx, rt, c.info.functions()); err != nil {
 		return err
 	}
 	if err := instantiateMeter(ctx, rt); err != nil {

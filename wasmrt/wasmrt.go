@@ -45,6 +45,7 @@ type Host struct {
 	closed    bool
 	modules   map[digest]*compiled
 	instances map[*Instance]struct{}
+	images    map[*Image]struct{}
 }
 
 // HostStats counts what a Host did since New, and what it holds now.
@@ -108,6 +109,9 @@ func (h *Host) Close(ctx context.Context) error {
 	for i := range h.instances {
 		i.Kill()
 	}
+	for i := range h.images {
+		i.stop()
+	}
 	h.mu.Unlock()
 	idle := make(chan struct{})
 	go func() { h.work.Wait(); close(idle) }()
@@ -149,6 +153,10 @@ func (h *Host) Stats() HostStats {
 	st.Instances, st.Modules = int64(len(h.instances)), int64(len(h.modules))
 	for i := range h.instances {
 		st.MemoryBytes += i.memory.Size()
+	}
+	for i := range h.images {
+		clones, bytes := i.held()
+		st.Instances, st.MemoryBytes = st.Instances+clones, st.MemoryBytes+bytes
 	}
 	return st
 }
