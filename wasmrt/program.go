@@ -33,6 +33,10 @@ type Program struct {
 type (
 	// Mount shows the guest a directory or one file of the host.
 	Mount = wasi.Mount
+	// Quota bounds what guests keep in a volume that they mount.
+	Quota = wasi.Quota
+	// Usage is what a volume holds, or may hold at most.
+	Usage = wasi.Usage
 	// Listener is a socket that is open when the guest starts.
 	Listener = wasi.Listener
 	// Network is where a guest's own sockets come from.
@@ -42,6 +46,9 @@ type (
 	// Direction is what one waits for on a Pollable.
 	Direction = wasi.Direction
 )
+
+// NewQuota counts what is at path, and bounds what guests add to it.
+func NewQuota(path string, most Usage) (*Quota, error) { return wasi.NewQuota(path, most) }
 
 // The directions of Pollable.
 const (

@@ -106,6 +106,7 @@ func terminated(c *container, exit runtime.Exit, at time.Time) *v1.ContainerStat
 // Bounds of a termination message, as Kubernetes documents them.
 const (
 	maxWords     = 4096
+	maxWordsKept = 64 << 10 // room for a program that writes more than is shown
 	maxWordLogs  = 2048
 	wordLogLines = 80
 )
@@ -114,7 +115,7 @@ const (
 // termination log, or, if it asked for that and failed, the end of its logs, or
 // what the runtime says of it.
 func (w *worker) lastWords(c *container, exit runtime.Exit) string {
-	if data, err := head(w.wordsPath(c.spec), maxWords); err == nil && len(data) > 0 {
+	if data, err := tail(w.wordsPath(c.spec), maxWords); err == nil && len(data) > 0 {
 		return strings.ToValidUTF8(string(data), "")
 	}
 	if c.spec.TerminationMessagePolicy == v1.TerminationMessageFallbackToLogsOnError && exit.Code != 0 {
@@ -128,13 +129,20 @@ func (w *worker) lastWords(c *container, exit runtime.Exit) string {
 	return exit.Message[:min(len(exit.Message), maxWords)]
 }
 
-// head reads the beginning of a file.
-func head(path string, most int64) ([]byte, error) {
+// tail reads the end of a file, as the kubelet does with a termination log.
+func tail(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(max(info.Size()-most, 0), io.SeekStart); err != nil {
+		return nil, err
+	}
 	return io.ReadAll(io.LimitReader(f, most))
 }
 

@@ -18,6 +18,7 @@ import (
 	"copepod/node/mesh/vnet"
 	"copepod/node/probe"
 	"copepod/node/runtime"
+	"copepod/wasmrt"
 )
 
 // create makes a container ready to start.
@@ -265,7 +266,8 @@ func (w *worker) terminationLog(c *v1.Container) (runtime.Mount, error) {
 	if guest == "" {
 		guest = v1.TerminationMessagePathDefault
 	}
-	return runtime.Mount{Guest: guest, Host: host}, nil
+	quota, err := wasmrt.NewQuota(host, wasmrt.Usage{Bytes: maxWordsKept})
+	return runtime.Mount{Guest: guest, Host: host, Quota: quota}, err
 }
 
 func (w *worker) wordsPath(c *v1.Container) string {

@@ -20,6 +20,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"copepod/wasmrt"
 )
 
 // Errors that a Runtime's answers wrap.
@@ -116,6 +118,7 @@ type Spec struct {
 type Mount struct {
 	Guest, Host string
 	ReadOnly    bool
+	Quota       *wasmrt.Quota // what programs may keep there; nil: no bound; a runtime that cannot hold them to it need not
 }
 
 // Listener is a port of the pod that is open before the program starts.

@@ -44,7 +44,7 @@ func (m Mounted) Mounts(c *v1.Container, expand func(string) (string, error)) (m
 			}
 			held = append(held, pin)
 		}
-		mounts = append(mounts, runtime.Mount{Guest: vm.MountPath, Host: host, ReadOnly: vm.ReadOnly || v.readOnly})
+		mounts = append(mounts, runtime.Mount{Guest: vm.MountPath, Host: host, ReadOnly: vm.ReadOnly || v.readOnly, Quota: v.quota})
 	}
 	return mounts, held, nil
 }

@@ -31,6 +31,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"copepod/node/downward"
+	"copepod/wasmrt"
 )
 
 // Objects gives the ConfigMaps and Secrets of volumes.
@@ -51,6 +52,8 @@ type Config struct {
 	Tokens    Tokens
 	HostPaths []string // directories of the node below which hostPath volumes may point; none: no hostPath
 	Log       *slog.Logger
+
+	EmptyDirBytes int64 // what an emptyDir without a sizeLimit may hold; 0: 4 GiB
 }
 
 // Manager makes and removes the volumes of one node.
@@ -59,6 +62,7 @@ type Manager struct {
 
 	mu     sync.Mutex // guards what follows
 	tokens map[types.UID]map[string]token
+	quotas map[types.UID]map[string]*wasmrt.Quota
 }
 
 // Error says which volume could not be made, and why.
@@ -85,10 +89,11 @@ func New(cfg Config) (*Manager, error) {
 		}
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	cfg.EmptyDirBytes = cmp.Or(cfg.EmptyDirBytes, emptyDirBytes)
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("volumes: %w", err)
 	}
-	return &Manager{cfg: cfg, tokens: map[types.UID]map[string]token{}}, nil
+	return &Manager{cfg: cfg, tokens: map[types.UID]map[string]token{}, quotas: map[types.UID]map[string]*wasmrt.Quota{}}, nil
 }
 
 // Mounted are the volumes of one pod.
@@ -103,6 +108,7 @@ type mountedVolume struct {
 	path     string
 	readOnly bool
 	made     bool // its content is ours, not the guests'
+	quota    *wasmrt.Quota
 }
 
 // PodDir is where a pod keeps what it has on disk. It exists once Mount has
@@ -138,7 +144,11 @@ func (m *Manager) mount(ctx context.Context, src downward.Source, dir string, v 
 	path := filepath.Join(dir, v.Name)
 	switch {
 	case v.EmptyDir != nil:
-		return mountedVolume{path: path}, time.Time{}, makeDir(path)
+		if err := makeDir(path); err != nil {
+			return mountedVolume{}, time.Time{}, err
+		}
+		quota, err := m.quota(src.Pod.UID, v, path)
+		return mountedVolume{path: path, quota: quota}, time.Time{}, err
 	case v.HostPath != nil:
 		host, err := m.hostPath(v.HostPath)
 		return mountedVolume{path: host}, time.Time{}, err
@@ -209,6 +219,7 @@ func (m *Manager) hostPath(v *v1.HostPathVolumeSource) (string, error) {
 func (m *Manager) Unmount(uid types.UID) error {
 	m.mu.Lock()
 	delete(m.tokens, uid)
+	delete(m.quotas, uid)
 	m.mu.Unlock()
 	if uid == "" || !filepath.IsLocal(string(uid)) {
 		return nil

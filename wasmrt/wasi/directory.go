@@ -192,7 +192,7 @@ func openMount(m Mount) (*descriptor, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := &directory{mount: &mount{readOnly: m.ReadOnly}}
+	dir := &directory{mount: &mount{readOnly: m.ReadOnly, quota: m.Quota}}
 	switch {
 	case info.IsDir():
 		if dir.root, err = os.OpenRoot(m.Host); err != nil {

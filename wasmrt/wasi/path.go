@@ -119,7 +119,16 @@ func (o opening) open(p place) (*descriptor, errno) {
 // finish opens a name and looks at what it turned out to be. Only files and
 // directories are for guests: a device or a pipe of the host is not.
 func (o opening) finish(m *mount, root *os.Root, name string) (*descriptor, errno) {
-	f, err := root.OpenFile(name, o.mode(), newFileMode)
+	q := m.quota
+	var f *os.File
+	var err error
+	if q != nil {
+		q.tree.Lock()
+		defer q.tree.Unlock()
+		f, err = q.openFile(root, name, o.mode())
+	} else {
+		f, err = root.OpenFile(name, o.mode(), newFileMode)
+	}
 	if err != nil {
 		return nil, toErrno(err)
 	}
@@ -139,6 +148,15 @@ func (o opening) finish(m *mount, root *os.Root, name string) (*descriptor, errn
 		return nil, errNotDir
 	}
 	r := &regular{f: f, mount: m, readable: o.read, writable: o.write}
+	if q != nil {
+		r.stored = q.enter(info)
+		if o.flags&openTruncate != 0 {
+			if e := r.stored.truncate(f, 0); e != success {
+				r.stored.leave(f)
+				return nil, e
+			}
+		}
+	}
 	return &descriptor{file: r, rights: r.rights(), inherit: r.rights()}, success
 }
 
@@ -182,7 +200,7 @@ func pathCreateDirectory(s *System, f frame) errno {
 	if e := p.entry(); e != success {
 		return e
 	}
-	return toErrno(p.dir.root.Mkdir(p.path, newDirMode))
+	return p.dir.mount.quota.adding(p, 0, func() error { return p.dir.root.Mkdir(p.path, newDirMode) })
 }
 
 func pathRemoveDirectory(s *System, f frame) errno {
@@ -203,7 +221,12 @@ func pathRemoveDirectory(s *System, f frame) errno {
 	if !info.IsDir() {
 		return errNotDir
 	}
-	return toErrno(p.dir.root.Remove(p.path))
+	return p.remove()
+}
+
+// remove takes the name away.
+func (p place) remove() errno {
+	return p.dir.mount.quota.removing(p, func() error { return p.dir.root.Remove(p.path) })
 }
 
 func pathUnlinkFile(s *System, f frame) errno {
@@ -223,7 +246,7 @@ func pathUnlinkFile(s *System, f frame) errno {
 	case p.slash:
 		return errNotDir
 	}
-	return toErrno(p.dir.root.Remove(p.path))
+	return p.remove()
 }
 
 // named refuses a last component that names no entry of its own parent.
@@ -264,7 +287,7 @@ func pathSymlink(s *System, f frame) errno {
 		}
 		return errExist
 	}
-	return toErrno(p.dir.root.Symlink(target, p.path))
+	return p.dir.mount.quota.adding(p, int64(len(target)), func() error { return p.dir.root.Symlink(target, p.path) })
 }
 
 func pathReadlink(s *System, f frame) errno {

@@ -10,6 +10,7 @@ import (
 // mount is what all descriptors below one mount share.
 type mount struct {
 	readOnly bool
+	quota    *Quota // nil: none
 }
 
 // regular is an open file. Its position is kept here and not in the host's
@@ -17,13 +18,23 @@ type mount struct {
 type regular struct {
 	f        *os.File
 	mount    *mount
+	stored   *stored // its part of the mount's quota; nil: none
 	pos      uint64
 	readable bool
 	writable bool
 }
 
 func (*regular) kind() filetype { return typeRegular }
-func (r *regular) close() error { return r.f.Close() }
+
+func (r *regular) close() error {
+	if r.stored != nil {
+		tree := &r.stored.quota.tree
+		tree.Lock()
+		defer tree.Unlock()
+		return r.stored.leave(r.f)
+	}
+	return r.f.Close()
+}
 
 // Poll: a regular file is always ready, as poll(2) has it.
 func (*regular) Poll(Direction, func()) (bool, func()) { return true, nil }
@@ -79,24 +90,50 @@ func (r *regular) writeAt(bufs [][]byte, at uint64, appends bool) (uint32, errno
 	if at > math.MaxInt64 {
 		return 0, errInvalid
 	}
-	total := 0
+	if r.stored != nil {
+		return r.writeCounted(bufs, int64(at), appends)
+	}
+	n, err := r.put(bufs, int64(at), appends)
+	return uint32(n), toErrno(err)
+}
+
+// writeCounted writes as much as the volume has room for.
+func (r *regular) writeCounted(bufs [][]byte, at int64, appends bool) (uint32, errno) {
+	s := r.stored
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.size
+	if appends {
+		at = before
+	}
+	bufs, e := s.reserve(bufs, at)
+	if e != success {
+		return 0, e
+	}
+	n, err := r.put(bufs, at, appends)
+	s.wrote(before, at, n)
+	return uint32(n), toErrno(err)
+}
+
+// put writes the buffers; an error after the first byte comes again with the
+// next write.
+func (r *regular) put(bufs [][]byte, at int64, appends bool) (total int, err error) {
 	for _, b := range bufs {
 		var n int
-		var err error
 		if appends {
 			n, err = appendTo(r.f, b)
 		} else {
-			n, err = r.f.WriteAt(b, int64(at)+int64(total))
+			n, err = r.f.WriteAt(b, at+int64(total))
 		}
 		total += n
 		if err != nil && total > 0 {
-			break
+			return total, nil
 		}
 		if err != nil {
-			return 0, toErrno(err)
+			return 0, err
 		}
 	}
-	return uint32(total), success
+	return total, nil
 }
 
 func (r *regular) seek(offset int64, whence uint32) (uint64, errno) {
@@ -128,6 +165,9 @@ func (r *regular) truncate(size uint64) errno {
 	}
 	if size > math.MaxInt64 {
 		return errFileTooBig
+	}
+	if r.stored != nil {
+		return r.stored.truncate(r.f, int64(size))
 	}
 	return toErrno(r.f.Truncate(int64(size)))
 }

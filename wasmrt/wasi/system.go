@@ -53,6 +53,7 @@ type Mount struct {
 	Guest    string // absolute path in the guest
 	Host     string // path on the host; a directory or a regular file
 	ReadOnly bool
+	Quota    *Quota // what may be kept there; shared by all that show the volume; nil: no bound
 }
 
 // Network is where a guest's own sockets come from.

@@ -20,7 +20,10 @@ func pathLink(s *System, f frame) errno {
 	if from.slash || to.slash {
 		return slashes(from, to)
 	}
-	return toErrno(link(from, to))
+	if from.dir.mount.quota != to.dir.mount.quota {
+		return errCrossDevice
+	}
+	return to.dir.mount.quota.adding(to, 0, func() error { return link(from, to) })
 }
 
 func pathRename(s *System, f frame) errno {
@@ -44,7 +47,7 @@ func pathRename(s *System, f frame) errno {
 			return errNotDir
 		}
 	}
-	return toErrno(rename(from, to))
+	return renaming(from, to, func() error { return rename(from, to) })
 }
 
 // slashes is the answer to a hard link of, or as, a path with a slash at its

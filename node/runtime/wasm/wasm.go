@@ -142,7 +142,7 @@ func program(spec runtime.Spec, ref registry.Reference) wasmrt.Program {
 		p.Env = append(append([]string{}, p.Env...), "PWD="+spec.WorkingDir)
 	}
 	for _, m := range spec.Mounts {
-		p.Mounts = append(p.Mounts, wasmrt.Mount{Guest: m.Guest, Host: m.Host, ReadOnly: m.ReadOnly})
+		p.Mounts = append(p.Mounts, wasmrt.Mount{Guest: m.Guest, Host: m.Host, ReadOnly: m.ReadOnly, Quota: m.Quota})
 	}
 	for _, l := range spec.Listeners {
 		p.Listeners = append(p.Listeners, wasmrt.Listener{Name: l.Name, Listener: l.Listener})
