@@ -19,6 +19,7 @@ import (
 	"copepod/cmd/build"
 	"copepod/registry"
 	"copepod/wasmrt"
+	"copepod/wasmrt/compile"
 )
 
 // interruptedCode is the exit code of a run that was ended from outside: 128 + 2,
@@ -88,7 +89,11 @@ func (a *app) local(ctx context.Context, dataDir string, args, env []string, l l
 	program.Name, program.Args = name, append([]string{name}, args[1:]...)
 	program.Stdin, program.Stdout, program.Stderr = a.in, a.out, a.err
 	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	host, err := wasmrt.New(ctx, wasmrt.Config{CacheDir: filepath.Join(dataDir, "cache"), Log: log})
+	compiler, err := compile.Self(compileVerb)
+	if err != nil {
+		return err
+	}
+	host, err := wasmrt.New(ctx, wasmrt.Config{CacheDir: filepath.Join(dataDir, "cache"), Compiler: compiler, Log: log})
 	if err != nil {
 		return err
 	}

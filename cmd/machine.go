@@ -23,6 +23,7 @@ import (
 	"copepod/plane"
 	"copepod/registry"
 	"copepod/wasmrt"
+	"copepod/wasmrt/compile"
 )
 
 // machine is everything that one `copepod up` runs: a plane and a node that meet
@@ -105,8 +106,13 @@ func (m *machine) runNode(ctx context.Context, con *console, p *plane.Plane) err
 	if err != nil {
 		return err
 	}
+	compiler, err := compile.Self(compileVerb)
+	if err != nil {
+		return err
+	}
 	host, err := wasmrt.New(ctx, wasmrt.Config{
 		CacheDir: filepath.Join(m.cfg.DataDir, "cache"),
+		Compiler: compiler,
 		Log:      m.log,
 	})
 	if err != nil {

@@ -78,6 +78,7 @@ func (a *app) root(args []string) *cobra.Command {
 		v.RunE = interruptible(v.RunE)
 		root.AddCommand(v)
 	}
+	root.AddCommand(a.compileWasm())
 	a.addKubectl(root, args)
 	return root
 }

@@ -59,13 +59,18 @@ func (d diskCache) load() ([]byte, error) {
 // gone by are never loaded again.
 const cacheKeep = 30 * 24 * time.Hour
 
-// prune removes the entries below dir that nobody loaded since the time.
+// prune removes the entries below dir that nobody loaded since the time, and
+// what compilers have left half done.
 func prune(dir string, since time.Time) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
+		if abandoned(e) {
+			diskCache{dir: filepath.Join(dir, e.Name())}.remove()
+			continue
+		}
 		info, err := os.Stat(filepath.Join(dir, e.Name(), sealName))
 		if err == nil && info.ModTime().Before(since) {
 			diskCache{dir: filepath.Join(dir, e.Name())}.remove()

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"copepod/wasmrt"
+	"copepod/wasmrt/compile"
 )
 
 // guests are built once for all tests of the package.
@@ -18,7 +19,11 @@ var guests struct {
 	built map[string][]byte
 }
 
+// TestMain is also the compiler that tests start as a child process.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == compilerVerb {
+		os.Exit(compile.Main(os.Args[2:], os.Stdin, os.Stderr))
+	}
 	dir, err := os.MkdirTemp("", "guests")
 	if err != nil {
 		panic(err)
@@ -28,6 +33,8 @@ func TestMain(m *testing.M) {
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
+
+const compilerVerb = "compile-for-a-test"
 
 // goGuest builds testdata/name with the local Go toolchain.
 func goGuest(t testing.TB, name string) []byte {

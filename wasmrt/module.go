@@ -15,6 +15,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
+	"copepod/wasmrt/compile"
 	"copepod/wasmrt/rewrite"
 	"copepod/wasmrt/serve/httpwasm"
 	"copepod/wasmrt/wasi"
@@ -85,8 +86,7 @@ func (h *Host) Load(ctx context.Context, code []byte) (*Module, error) {
 		h.modules[key] = c
 		h.work.Go(func() {
 			defer close(c.ready)
-			// Others may wait for it even if this caller leaves.
-			h.compile(context.WithoutCancel(ctx), c, code)
+			h.compile(h.life, c, code) // others may wait for it even if this caller leaves
 			h.release(c)
 		})
 	}
@@ -121,15 +121,14 @@ func (h *Host) release(c *compiled) error {
 	return c.free(context.Background())
 }
 
-// compile fills c, once it is its turn.
+// compile fills c.
 func (h *Host) compile(ctx context.Context, c *compiled, code []byte) {
-	h.compiler <- struct{}{}
-	defer func() { <-h.compiler }()
-	began := time.Now()
 	c.err = h.build(ctx, c, code)
-	h.counters.compileTime.Add(int64(time.Since(began)))
 	if c.err == nil {
 		return
+	}
+	if ctx.Err() != nil {
+		c.err = ErrClosed // nothing else ends the context
 	}
 	h.counters.refused.Add(1)
 	h.mu.Lock()
@@ -141,6 +140,7 @@ func (h *Host) compile(ctx context.Context, c *compiled, code []byte) {
 
 // build is check, rewrite, compile. What the compiler is given was checked and
 // bounded first; a panic of the compiler is the module's fault, not the host's.
+// What is on disk already does not wait for what is to be compiled.
 func (h *Host) build(ctx context.Context, c *compiled, code []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -154,40 +154,68 @@ func (h *Host) build(ctx context.Context, c *compiled, code []byte) (err error) 
 			Advice:  fmt.Sprintf("at most %d are allowed", h.cfg.MaxModuleBytes),
 		}
 	}
-	if c.info, err = Inspect(code); err != nil {
+	var disk diskCache
+	if h.cfg.CacheDir != "" {
+		disk.dir = filepath.Join(h.cfg.CacheDir, fmt.Sprintf("%s-%d", c.key, rewrite.Version))
+	}
+	if found, err := h.ready(ctx, c, code, disk); found || err != nil {
 		return err
 	}
-	if h.cfg.CacheDir == "" {
-		if code, err = metered(code); err != nil {
-			return err
-		}
-		h.counters.compiled.Add(1)
+	if err := h.refusals.find(c.key, time.Now()); err != nil {
+		return err
+	}
+	leave, err := h.compiles.enter(ctx, len(code))
+	if err != nil {
+		return err
+	}
+	defer leave()
+	defer h.clock(time.Now())
+	if code, err = metered(code); err != nil {
+		return err
+	}
+	h.counters.compiled.Add(1)
+	switch {
+	case len(h.cfg.Compiler) > 0:
+		return h.apart(ctx, c, code, disk)
+	case disk.dir == "":
 		return h.machineCode(ctx, c, code, wazero.NewCompilationCache())
 	}
-	name := fmt.Sprintf("%s-%d", c.key, rewrite.Version)
-	return h.cached(ctx, c, code, diskCache{dir: filepath.Join(h.cfg.CacheDir, name)})
+	return h.here(ctx, c, code, disk)
 }
 
-// cached compiles with a disk cache behind it. An entry that is damaged is
-// thrown away and made again; a disk that cannot be written costs the cache,
-// not the module.
-func (h *Host) cached(ctx context.Context, c *compiled, code []byte, disk diskCache) error {
+func (h *Host) clock(began time.Time) { h.counters.compileTime.Add(int64(time.Since(began))) }
+
+// ready checks the module, and loads it if the disk cache has it. An entry that
+// is damaged is thrown away.
+func (h *Host) ready(ctx context.Context, c *compiled, code []byte, disk diskCache) (found bool, err error) {
+	leave, err := h.loads.enter(ctx, 0)
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	defer h.clock(time.Now())
+	if c.info, err = Inspect(code); err != nil || disk.dir == "" {
+		return false, err
+	}
 	ready, err := disk.load()
 	if err != nil {
 		h.counters.cacheBroken.Add(1)
 		h.log.Warn("compile cache entry thrown away", "dir", disk.dir, "reason", err)
 	}
-	if ready != nil {
-		if cache, err := disk.open(); err == nil && h.machineCode(ctx, c, ready, cache) == nil {
-			h.counters.cacheHits.Add(1)
-			return nil
-		}
-		disk.remove()
+	if ready == nil {
+		return false, nil
 	}
-	if code, err = metered(code); err != nil {
-		return err
+	if cache, err := disk.open(); err == nil && h.machineCode(ctx, c, ready, cache) == nil {
+		h.counters.cacheHits.Add(1)
+		return true, nil
 	}
-	h.counters.compiled.Add(1)
+	disk.remove()
+	return false, nil
+}
+
+// here compiles in this process, into the disk cache. A disk that cannot be
+// written costs the cache, not the module.
+func (h *Host) here(ctx context.Context, c *compiled, code []byte, disk diskCache) error {
 	cache, err := disk.open()
 	if err == nil {
 		err = h.machineCode(ctx, c, code, cache)
@@ -208,18 +236,10 @@ func (h *Host) cached(ctx context.Context, c *compiled, code []byte, disk diskCa
 	return nil
 }
 
-// features are what we take: all of WebAssembly 2.0, and of what came later
-// what costs a host nothing it cannot bound.
-const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experimental.CoreFeaturesExtendedConst
-
-// machineCode is the compilation itself, into a fresh runtime.
+// machineCode is the compilation itself, or what is left of it when the cache
+// has the result, into a fresh runtime.
 func (h *Host) machineCode(ctx context.Context, c *compiled, code []byte, cache wazero.CompilationCache) error {
-	// No DWARF: wazero would look lines up for every guest that leaves by way of
-	// a panic, which exit and kill are, at 10 ms and under a lock for each.
-	rt := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
-		WithCoreFeatures(features).
-		WithDebugInfoEnabled(false).
-		WithCompilationCache(cache))
+	rt := compile.NewRuntime(ctx, cache)
 	defer func() {
 		if c.rt == nil { // an error, or a panic on its way to build
 			rt.Close(ctx)

@@ -30,6 +30,14 @@ type Config struct {
 	Log            *slog.Logger // nil: slog.Default
 	CompileWorkers int          // threads for one compilation; 0: GOMAXPROCS
 	MaxModuleBytes int          // larger modules are refused; 0: 128 MiB
+
+	// Compiler is a command line that leads to compile.Main, as compile.Self
+	// makes it: modules are compiled in child processes, within limits, and none
+	// can end this process or take all its memory. Without it they are compiled
+	// here, which only trusted modules should be.
+	Compiler      []string
+	CompileMemory int64         // bytes that one child may take; 0: 1 GiB
+	CompileTime   time.Duration // of the processor that one child may take; 0: 2 minutes; small modules get less
 }
 
 // Host compiles modules and runs instances of them. Its methods are safe from
@@ -37,9 +45,13 @@ type Config struct {
 type Host struct {
 	cfg      Config
 	log      *slog.Logger
-	compiler chan struct{} // one compilation at a time: each may take all workers
+	compiles queue // for machine code to be made
+	loads    queue // for machine code to be read from disk
+	refusals refusals
 	counters counters
-	work     sync.WaitGroup // instances and compilations under way
+	work     sync.WaitGroup  // instances and compilations under way
+	life     context.Context // ends with Close; compilations live no longer
+	end      context.CancelFunc
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -59,6 +71,7 @@ type HostStats struct {
 	CacheHits   uint64        // modules loaded from the disk cache
 	CacheBroken uint64        // disk cache entries thrown away as damaged
 	Refused     uint64        // modules that Load refused
+	Stopped     uint64        // compilations that ran into a limit
 	CompileTime time.Duration // spent compiling or loading, in all
 }
 
@@ -66,22 +79,27 @@ type HostStats struct {
 type ExitCounts struct{ Completed, Error, OOMKilled, Killed, Trap uint64 }
 
 type counters struct {
-	started, compiled, cacheHits, cacheBroken, refused atomic.Uint64
-	compileTime                                        atomic.Int64
-	exits                                              [Trap + 1]atomic.Uint64
+	started, compiled, cacheHits, cacheBroken, refused, stopped atomic.Uint64
+	compileTime                                                 atomic.Int64
+	exits                                                       [Trap + 1]atomic.Uint64
 }
 
 // ErrClosed is returned by a Host after Close.
 var ErrClosed = errors.New("wasm host is closed")
 
 // New checks cfg and makes the cache directory. Close releases what it holds.
-func New(_ context.Context, cfg Config) (*Host, error) {
+func New(ctx context.Context, cfg Config) (*Host, error) {
 	if cfg.CompileWorkers < 0 {
 		return nil, fmt.Errorf("wasmrt: config: CompileWorkers %d is negative", cfg.CompileWorkers)
 	}
 	if cfg.MaxModuleBytes < 0 {
 		return nil, fmt.Errorf("wasmrt: config: MaxModuleBytes %d is negative", cfg.MaxModuleBytes)
 	}
+	if cfg.CompileMemory < 0 || cfg.CompileTime < 0 {
+		return nil, fmt.Errorf("wasmrt: config: a negative limit: CompileMemory %d, CompileTime %v", cfg.CompileMemory, cfg.CompileTime)
+	}
+	cfg.CompileMemory = cmp.Or(cfg.CompileMemory, 1<<30)
+	cfg.CompileTime = cmp.Or(cfg.CompileTime, 2*time.Minute)
 	cfg.CompileWorkers = cmp.Or(cfg.CompileWorkers, runtime.GOMAXPROCS(0))
 	cfg.MaxModuleBytes = cmp.Or(cfg.MaxModuleBytes, 128<<20)
 	if cfg.CacheDir != "" {
@@ -92,20 +110,29 @@ func New(_ context.Context, cfg Config) (*Host, error) {
 			return nil, fmt.Errorf("wasmrt: cache: %w", err)
 		}
 	}
+	atOnce := 1 // in this process: each may take all workers
+	if len(cfg.Compiler) > 0 {
+		atOnce = 2
+	}
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	return &Host{
 		cfg:       cfg,
 		log:       cmp.Or(cfg.Log, slog.Default()),
-		compiler:  make(chan struct{}, 1),
+		compiles:  newQueue(atOnce),
+		loads:     newQueue(runtime.GOMAXPROCS(0)),
+		life:      life,
+		end:       end,
 		modules:   map[digest]*compiled{},
 		instances: map[*Instance]struct{}{},
 	}, nil
 }
 
-// Close kills every instance, waits for the last to end, and frees all
+// Close kills every instance and compiler, waits for the last to end, and frees all
 // modules. The ctx bounds the wait only; what is still running goes on ending.
 func (h *Host) Close(ctx context.Context) error {
 	h.mu.Lock()
 	h.closed = true
+	h.end()
 	for i := range h.instances {
 		i.Kill()
 	}
@@ -139,6 +166,7 @@ func (h *Host) Stats() HostStats {
 		CacheHits:   c.cacheHits.Load(),
 		CacheBroken: c.cacheBroken.Load(),
 		Refused:     c.refused.Load(),
+		Stopped:     c.stopped.Load(),
 		CompileTime: time.Duration(c.compileTime.Load()),
 		Exits: ExitCounts{
 			Completed: c.exits[Completed].Load(),
