@@ -159,19 +159,19 @@ func checkNames(csr *x509.CertificateRequest, allowed []string) error {
 		return errors.New("a serving certificate needs at least one alternative name")
 	}
 	for _, n := range names {
-		if apiNames(n) {
-			return fmt.Errorf("alternative name %q is one of the API's own", n)
-		}
 		if !slices.ContainsFunc(allowed, func(a string) bool { return sameHost(a, n) }) {
 			return fmt.Errorf("alternative name %q is not an address of this node, which has %q", n, allowed)
+		}
+		if isAPIName(n) {
+			return fmt.Errorf("alternative name %q is one of the API's own", n)
 		}
 	}
 	return nil
 }
 
-// apiNames tells the names by which clients know the API server. A node that
+// isAPIName tells whether clients know the API server by a name. A node that
 // had one in its certificate could pose as it, whatever its profile allows.
-func apiNames(host string) bool {
+func isAPIName(host string) bool {
 	return host == "kubernetes" || strings.HasPrefix(host, "kubernetes.default")
 }
 

@@ -120,6 +120,7 @@ func TestCertificateRequestsAreHeldToTheProfile(t *testing.T) {
 		{"serving without a name", serving, x509.CertificateRequest{Subject: nodeSubject}, ecKey, "at least one"},
 		{"serving another's address", serving, with(func(r *x509.CertificateRequest) { r.IPAddresses = []net.IP{net.IPv4(192, 0, 2, 2)} }), ecKey, `"192.0.2.2" is not an address`},
 		{"serving the API's name", serving, with(func(r *x509.CertificateRequest) { r.DNSNames = []string{"kubernetes.default.svc"} }), ecKey, "is not an address"},
+		{"serving the API's name by mistake of the profile", certs.NodeProfile{Name: "n1", Hosts: []string{"kubernetes.default.svc"}}, with(func(r *x509.CertificateRequest) { r.DNSNames = []string{"kubernetes.default.svc"} }), ecKey, "one of the API's own"},
 		{"P-224", client, x509.CertificateRequest{Subject: nodeSubject}, p224, "P-224 is too weak"},
 		{"RSA of 1024 bits", client, x509.CertificateRequest{Subject: nodeSubject}, weakRSA, "RSA key has 1024 bits"},
 		{"a name that is none", certs.NodeProfile{Name: "N 1"}, subject("system:node:N 1", "system:nodes"), ecKey, "name:"},

@@ -138,6 +138,7 @@ func namespacePolicy() []runtime.Object {
 		sched   = "system::leader-locking-kube-scheduler"
 		signer  = "system:controller:bootstrap-signer"
 		cleaner = "system:controller:token-cleaner"
+		lists   = "copepod:node-lists"
 	)
 	leases := "coordination.k8s.io"
 	return []runtime.Object{
@@ -150,6 +151,10 @@ func namespacePolicy() []runtime.Object {
 			allow("get update", leases, "leases", "kube-scheduler")),
 		role(system, signer, allow(read, core, "secrets")),
 		role(system, cleaner, allow("get list watch delete", core, "secrets"), recordEvents()),
+		// What every machine follows: who was put out, and what seals gossip.
+		role(system, lists,
+			allow(read, core, "configmaps", "revoked-nodes"),
+			allow(read, core, "secrets", "gossip-keys")),
 		role(metav1.NamespacePublic, signer,
 			allow(read, core, "configmaps"),
 			allow("update", core, "configmaps", "cluster-info"),
@@ -159,6 +164,7 @@ func namespacePolicy() []runtime.Object {
 		binding(system, sched, sched, userSubject(user.KubeScheduler), accountSubject("kube-scheduler")),
 		binding(system, signer, signer, accountSubject("bootstrap-signer")),
 		binding(system, cleaner, cleaner, accountSubject("token-cleaner")),
+		binding(system, lists, lists, groupSubject(user.NodesGroup)),
 		binding(metav1.NamespacePublic, signer, signer, accountSubject("bootstrap-signer")),
 	}
 }
