@@ -97,6 +97,7 @@ type Link struct {
 	server *tls.Config
 	guests *semaphore.Weighted // unproven connections
 	stats  counters
+	ready  chan struct{} // closed by Run
 
 	mu      sync.Mutex // guards what follows
 	run     context.Context
@@ -142,7 +143,7 @@ func New(cfg Config) (*Link, error) {
 	cfg.Handshakes = cmp.Or(cfg.Handshakes, 256)
 	l := &Link{
 		cfg: cfg, log: cmp.Or(cfg.Log, slog.Default()).With("part", "link", "node", cfg.Node),
-		guests: semaphore.NewWeighted(cfg.Handshakes), peers: map[string]*peer{},
+		guests: semaphore.NewWeighted(cfg.Handshakes), peers: map[string]*peer{}, ready: make(chan struct{}),
 	}
 	l.client, l.server = l.clientTLS(), l.serverTLS()
 	return l, nil
@@ -158,12 +159,13 @@ func (l *Link) Stats() Stats {
 }
 
 // Run connects pods, which are this node's, with those of other nodes until ctx
-// ends; then it cuts all connections and returns after the last.
+// ends; then it cuts all connections and returns after the last. It is called once.
 func (l *Link) Run(ctx context.Context, pods Pods) error {
 	ctx, cancel := context.WithCancel(ctx)
 	l.mu.Lock()
 	l.run, l.pods = ctx, pods
 	l.mu.Unlock()
+	close(l.ready)
 	stop := context.AfterFunc(ctx, func() { _ = l.cfg.Listener.Close() })
 	err := l.accept(ctx)
 	cancel()
@@ -175,6 +177,9 @@ func (l *Link) Run(ctx context.Context, pods Pods) error {
 	l.workers.Wait()
 	return err
 }
+
+// Ready closes when Run has begun: dials before that fail.
+func (l *Link) Ready() <-chan struct{} { return l.ready }
 
 // start runs f until the link stops; false if it has, or has not begun.
 func (l *Link) start(f func(ctx context.Context)) bool {

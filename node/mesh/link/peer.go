@@ -127,6 +127,9 @@ func (p *peer) call(ctx context.Context) (*session, error) {
 	if !ok {
 		return nil, errUnknown
 	}
+	if !to.Addr.IsValid() {
+		return nil, errors.New("its address is not known yet")
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Handshake)
 	defer cancel()
 	var d net.Dialer
