@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,13 @@ type cluster struct {
 }
 
 func inCluster(t *testing.T, size int, cfg store.Config, test func(c *cluster)) {
+	startCluster(t, size, cfg, false, test)
+}
+
+// startCluster makes a cluster whose members forward to the leader, or, each
+// alone, do not.
+func startCluster(t *testing.T, size int, cfg store.Config, alone bool, test func(c *cluster)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := &cluster{t: t, network: storetest.NewNetwork()}
 		for i := range size {
@@ -28,8 +36,12 @@ func inCluster(t *testing.T, size int, cfg store.Config, test func(c *cluster)) 
 		}
 		for i := range size {
 			cfg.NodeID, cfg.Transport = address(i), c.network.Join(address(i))
+			if !alone {
+				cfg.Forwarder = c.network.Forwarder(address(i))
+			}
 			st, stop := storetest.Start(t, cfg)
 			defer stop()
+			c.network.Serve(address(i), st)
 			c.members = append(c.members, st)
 		}
 		for _, st := range c.members {
@@ -84,13 +96,13 @@ func (c *cluster) settle() {
 }
 
 func TestVotersHoldTheSameState(t *testing.T) {
-	inCluster(t, 3, store.Config{}, func(c *cluster) {
+	startCluster(t, 3, store.Config{}, true, func(c *cluster) {
 		i, leader := c.leader(-1)
 		fill(c.t, leader, 0, 500)
 		c.settle()
 		follower := c.members[(i+1)%3]
 		var not *store.NotLeaderError
-		if _, err := follower.Txn(c.t.Context(), store.Op{Kind: store.Put, Key: "a"}); !errors.As(err, &not) || not.ID != leader.NodeID() {
+		if _, err := follower.Txn(c.t.Context(), put("a")); !errors.As(err, &not) || not.ID != leader.NodeID() {
 			c.t.Errorf("write to a follower: got %v, want that %s leads", err, leader.NodeID())
 		}
 		if err := follower.ReadIndex(c.t.Context()); !errors.Is(err, store.ErrNotLeader) {
@@ -102,34 +114,128 @@ func TestVotersHoldTheSameState(t *testing.T) {
 	})
 }
 
-func TestLostLeaderIsReplacedInTwoSeconds(t *testing.T) {
+func put(key string) store.Op { return store.Op{Kind: store.Put, Key: key} }
+
+func TestEveryMemberTakesWritesAndReadsThemAtOnce(t *testing.T) {
+	inCluster(t, 3, store.Config{}, func(c *cluster) {
+		for n := range 30 {
+			st := c.members[n%3]
+			key := fmt.Sprintf("k%02d", n)
+			res, err := st.Txn(c.t.Context(), store.Op{Kind: store.Put, Key: key, Expect: store.Absent})
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			if kv := st.Snapshot().Get(key); kv == nil || kv.Rev != res.Rev || res.Ops[0].Cur != kv {
+				c.t.Fatalf("member %d: got %v, want what was just written at revision %d", n%3, kv, res.Rev)
+			}
+			other := c.members[(n+1)%3]
+			if err := other.ReadIndex(c.t.Context()); err != nil || other.Snapshot().Get(key) == nil {
+				c.t.Fatalf("member %d: got %v and no key %s, want it after ReadIndex", (n+1)%3, err, key)
+			}
+			var conflict *store.ConflictError
+			_, err = other.Txn(c.t.Context(), store.Op{Kind: store.Put, Key: key, Expect: store.Absent})
+			if !errors.As(err, &conflict) || conflict.Current != other.Snapshot().Get(key) {
+				c.t.Fatalf("got %v, want a conflict with what is there", err)
+			}
+		}
+		i, _ := c.leader(-1)
+		follower := c.members[(i+1)%3]
+		if err := follower.Compact(c.t.Context(), 10); err != nil {
+			c.t.Error(err)
+		}
+		if err := follower.Compact(c.t.Context(), 10); !errors.Is(err, store.ErrCompacted) {
+			c.t.Errorf("compacted twice: got %v, want ErrCompacted", err)
+		}
+		if err := follower.Compact(c.t.Context(), 1<<40); !errors.Is(err, store.ErrFutureRevision) {
+			c.t.Errorf("compacted in the future: got %v, want ErrFutureRevision", err)
+		}
+		c.settle()
+	})
+}
+
+func TestWritersDoNotNoticeThatTheLeaderIsLost(t *testing.T) {
 	inCluster(t, 3, store.Config{}, func(c *cluster) {
 		old, was := c.leader(-1)
 		fill(c.t, was, 0, 100)
-		start := time.Now()
 		c.network.Isolate(address(old))
-		_, err := was.Txn(c.t.Context(), store.Op{Kind: store.Put, Key: "lost"})
-		if !errors.Is(err, store.ErrUnavailable) {
-			c.t.Errorf("write to a leader that is cut off: got %v, want ErrUnavailable", err)
+		start := time.Now()
+		var wg sync.WaitGroup
+		for i, st := range c.members {
+			wg.Go(func() {
+				_, err := st.Txn(c.t.Context(), put(fmt.Sprintf("during-%d", i)))
+				if i == old {
+					return // it may or may not get through before the network heals
+				}
+				if err == nil {
+					err = st.ReadIndex(c.t.Context())
+				}
+				if err != nil {
+					c.t.Errorf("member %d: %v", i, err)
+				}
+				if took := time.Since(start); took > 2*time.Second { // of the bubble's time
+					c.t.Errorf("got writes and reads after %v, want them within 2s", took)
+				}
+			})
 		}
-		if err := was.ReadIndex(c.t.Context()); !errors.Is(err, store.ErrNotLeader) {
-			c.t.Errorf("read from a leader that is cut off: got %v, want ErrNotLeader", err)
-		}
-		_, leader := c.leader(old)
-		if err := leader.ReadIndex(c.t.Context()); err != nil {
-			c.t.Error(err)
-		}
-		fill(c.t, leader, 100, 200)
-		if took := time.Since(start); took > 2*time.Second { // of the bubble's time
-			c.t.Errorf("got writes after %v, want them within 2s", took)
-		}
+		c.leader(old)
+		time.Sleep(2 * time.Second)
 		if was.Health() == nil {
 			c.t.Error("got a healthy member that is cut off, want it to say so")
 		}
+		ctx, cancel := context.WithTimeout(c.t.Context(), time.Second)
+		defer cancel()
+		if err := was.ReadIndex(ctx); err == nil {
+			c.t.Error("got a linearizable read from a member that is cut off, want none")
+		}
 		c.network.Heal()
+		wg.Wait()
 		c.settle()
-		if kv := c.members[old].Snapshot().Get("lost"); kv != nil {
-			c.t.Errorf("got %v, want no write that was never acknowledged nor replicated", kv)
+		events, err := c.members[0].Snapshot().Events(1)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		seen := map[string]int{}
+		for _, e := range events {
+			if seen[e.Cur.Key]++; seen[e.Cur.Key] > 1 {
+				c.t.Errorf("key %s was written %d times, want each write once", e.Cur.Key, seen[e.Cur.Key])
+			}
+		}
+		for i := range c.members {
+			if key := fmt.Sprintf("during-%d", i); seen[key] != 1 {
+				c.t.Errorf("key %s was written %d times, want once", key, seen[key])
+			}
+		}
+	})
+}
+
+func TestWritersDoNotNoticeThatTheLeaderStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := storetest.NewNetwork()
+		var cfg store.Config
+		for i := range 3 {
+			cfg.Peers = append(cfg.Peers, store.Peer{ID: address(i), Address: address(i)})
+		}
+		c := &cluster{t: t, network: network}
+		var stops []func()
+		for i := range 3 {
+			cfg.NodeID, cfg.Transport, cfg.Forwarder = address(i), network.Join(address(i)), network.Forwarder(address(i))
+			st, stop := storetest.Start(t, cfg)
+			defer stop()
+			network.Serve(address(i), st)
+			c.members, stops = append(c.members, st), append(stops, stop)
+		}
+		for _, st := range c.members {
+			storetest.WaitReady(t, st)
+		}
+		old, _ := c.leader(-1)
+		start := time.Now()
+		stops[old]() // hands over before it is gone
+		st := c.members[(old+1)%3]
+		if _, err := st.Txn(t.Context(), put("after")); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 500*time.Millisecond { // of the bubble's time
+			t.Errorf("got a write %v after the leader began to stop, want no election before it", took)
 		}
 	})
 }

@@ -70,7 +70,8 @@ var register = porcupine.Model{
 
 // Clients write, compare-and-set and read through any member, while leaders
 // are cut off. Values are unique, so that in the end the history of the store
-// settles whether a write of unknown outcome happened.
+// settles whether a write of unknown outcome happened, and that none happened
+// twice.
 func TestStoreIsLinearizable(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -145,7 +146,7 @@ func (h *historian) client(ctx context.Context, id int, r *rand.Rand) {
 }
 
 func (h *historian) do(in input, st *store.Store) output {
-	ctx, cancel := context.WithTimeout(h.c.t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(h.c.t.Context(), 4*time.Second)
 	defer cancel()
 	if in.value == "" {
 		if st.ReadIndex(ctx) != nil {
@@ -183,7 +184,13 @@ func (h *historian) settled() []porcupine.Operation {
 		h.c.t.Fatal(err)
 	}
 	all := h.history
+	written := map[string]bool{}
 	for _, e := range events {
+		if value := string(e.Cur.Value); written[value] {
+			h.c.t.Errorf("%s was written twice, want every write once", value)
+		} else {
+			written[value] = true
+		}
 		if in, ok := h.unsure[string(e.Cur.Value)]; ok {
 			all = append(all, porcupine.Operation{
 				ClientId: 100 + len(all), Input: in, Call: 0,

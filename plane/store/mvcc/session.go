@@ -247,3 +247,11 @@ func (m *Machine) Outcome(session, seq uint64) ([]Revision, bool) {
 	revs, ok := e.done[seq]
 	return revs, ok
 }
+
+// Advance moves the revision of a machine that was just read from an image, so
+// that no revision after the image is used a second time.
+func (m *Machine) Advance(by Revision) {
+	m.rev += by
+	m.floor, m.compacted = m.rev, m.rev
+	m.history, m.historyBytes, m.marks = nil, 0, nil
+}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -17,11 +18,12 @@ type Network struct {
 	members map[string]*member
 	cut     map[string]bool // isolated addresses
 	conns   map[*conn]struct{}
+	stores  map[string]*store.Store
 }
 
 // NewNetwork returns a network without members.
 func NewNetwork() *Network {
-	return &Network{members: map[string]*member{}, cut: map[string]bool{}, conns: map[*conn]struct{}{}}
+	return &Network{members: map[string]*member{}, cut: map[string]bool{}, conns: map[*conn]struct{}{}, stores: map[string]*store.Store{}}
 }
 
 // Join gives an address of the network to a store. The same address may join
@@ -133,4 +135,49 @@ func (c *conn) Close() error {
 	defer c.network.mu.Unlock()
 	delete(c.network.conns, c)
 	return c.Conn.Close()
+}
+
+// Forwarder carries requests from an address to the stores of the network.
+func (n *Network) Forwarder(from string) store.Forwarder { return forwarder{n, from} }
+
+// Serve lets a store answer the requests that come to an address.
+func (n *Network) Serve(address string, st *store.Store) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stores[address] = st
+}
+
+type forwarder struct {
+	network *Network
+	from    string
+}
+
+// Call loses the answer when the network was cut meanwhile.
+func (f forwarder) Call(ctx context.Context, member, address string, request []byte) ([]byte, error) {
+	st, err := f.target(address)
+	if err != nil {
+		return nil, err
+	}
+	if st.NodeID() != member {
+		return nil, fmt.Errorf("dial %s: it is %s, not %s", address, st.NodeID(), member)
+	}
+	answer, err := st.Serve(ctx, f.from, request)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.target(address); err != nil {
+		return nil, fmt.Errorf("the answer is lost: %w", err)
+	}
+	return answer, nil
+}
+
+func (f forwarder) target(address string) (*store.Store, error) {
+	n := f.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	st := n.stores[address]
+	if st == nil || n.cut[f.from] || n.cut[address] {
+		return nil, fmt.Errorf("dial %s: %w", address, errors.New("no route"))
+	}
+	return st, nil
 }
