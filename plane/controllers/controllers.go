@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -25,6 +26,7 @@ import (
 
 	"copepod/plane/controllers/api"
 	"copepod/plane/controllers/loop"
+	"copepod/plane/controllers/nodeipam"
 	"copepod/plane/controllers/nodelifecycle"
 	"copepod/plane/controllers/record"
 )
@@ -47,6 +49,11 @@ type Config struct {
 	NodeGrace time.Duration
 	// Deaths, when set, tells of nodes that are dead before their grace is over.
 	Deaths nodelifecycle.Deaths
+	// PodCIDR is the range of all pods; not valid: nodes get no range of it.
+	PodCIDR netip.Prefix
+	// NodeMaskSize is the length of a node's part of it; default
+	// nodeipam.DefaultMaskSize.
+	NodeMaskSize int
 	// Workers is how many keys one controller works on at a time; default 4.
 	Workers int
 	// Without names controllers that are not to run.
@@ -71,6 +78,11 @@ func New(cfg Config) (*Controllers, error) {
 	for _, name := range cfg.Without {
 		if _, ok := Table[name]; !ok {
 			return nil, fmt.Errorf("controllers: config: Without: there is no controller %q, only %v", name, slices.Sorted(maps.Keys(Table)))
+		}
+	}
+	if cfg.PodCIDR.IsValid() {
+		if err := nodeipam.Check(cfg.PodCIDR, cfg.NodeMaskSize); err != nil {
+			return nil, fmt.Errorf("controllers: config: %w", err)
 		}
 	}
 	if cfg.As == nil {

@@ -17,6 +17,7 @@ import (
 	"copepod/plane/controllers/garbage"
 	"copepod/plane/controllers/loop"
 	"copepod/plane/controllers/namespace"
+	"copepod/plane/controllers/nodeipam"
 	"copepod/plane/controllers/nodelifecycle"
 	"copepod/plane/controllers/podgc"
 	"copepod/plane/controllers/pods"
@@ -92,6 +93,20 @@ var Table = map[string]Constructor{
 			Client: client, Nodes: s.nodes, Leases: follow[*coordinationv1.Lease](s, api.Leases, nodelifecycle.Project),
 			Pods: s.pods, Events: events, Deaths: s.cfg.Deaths, Grace: s.cfg.NodeGrace, Loop: s.loop(name),
 		})
+		return runs(c.Run, events.Run)
+	},
+	"nodeipam": func(s *shared, name string) []func(context.Context) error {
+		if !s.cfg.PodCIDR.IsValid() {
+			return nil
+		}
+		client := s.as("node-controller")
+		events := s.recorder(client, "cidrAllocator")
+		c, err := nodeipam.New(nodeipam.Config{
+			Client: client, Nodes: s.nodes, Events: events, Cluster: s.cfg.PodCIDR, MaskSize: s.cfg.NodeMaskSize, Loop: s.loop(name), Log: s.cfg.Log,
+		})
+		if err != nil {
+			panic(err) // New has checked it
+		}
 		return runs(c.Run, events.Run)
 	},
 	"tainteviction": func(s *shared, name string) []func(context.Context) error {
