@@ -91,6 +91,7 @@ func (h *Host) prepare(ctx context.Context, m *Module, p Program) (*Instance, er
 		Args: p.Args, Env: p.Env,
 		Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr,
 		Listeners: p.Listeners, Mounts: p.Mounts, Network: p.Network,
+		Terminal: p.Terminal, Trace: p.Trace,
 		Clock: i.meter,
 	})
 	if err != nil {

@@ -24,6 +24,9 @@ type Program struct {
 	Listeners []Listener // the instance owns them from Start on, even if Start fails
 	Network   Network    // nil: none
 
+	Terminal [3]bool   // which of the three streams are a terminal
+	Trace    io.Writer // gets a line for each call to the host; nil: none
+
 	MemoryLimit int64 // bytes of linear memory; 0: 4 GiB
 	CPUMilli    int64 // thousandths of a core; 0: no limit
 	CPUWeight   int64 // what the guest asks for under contention; all guests share alike, whatever it says

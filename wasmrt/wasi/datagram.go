@@ -1,6 +1,7 @@
 package wasi
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/netip"
@@ -11,12 +12,23 @@ type PacketNetwork interface {
 	ListenPacket(ctx context.Context, network, addr string) (net.PacketConn, error)
 }
 
+// PacketReader is a net.PacketConn that tells of its readiness without a
+// goroutine, and hands datagrams over whole.
+type PacketReader interface {
+	Pollable
+	// TryReadPacket returns the next datagram, which is the caller's from then
+	// on, or an error that is syscall.EAGAIN if there is none.
+	TryReadPacket() (data []byte, from netip.AddrPort, err error)
+}
+
 // datagrams is a bound datagram socket.
 type datagrams struct {
 	net.PacketConn
-	peer netip.AddrPort // set by connect: the only one to send to and hear from
-	next ahead[datagram]
-	held *datagram // received and not taken yet
+	own    PacketReader   // nil: next reads ahead
+	peer   netip.AddrPort // set by connect: the only one to send to and hear from
+	next   ahead[datagram]
+	buffer []byte    // what next reads into
+	held   *datagram // received and not taken yet
 }
 
 type datagram struct {
@@ -26,6 +38,7 @@ type datagram struct {
 
 func newDatagrams(c net.PacketConn) *datagrams {
 	d := &datagrams{PacketConn: c}
+	d.own, _ = c.(PacketReader)
 	d.next.run = d.receive
 	return d
 }
@@ -40,18 +53,29 @@ func (d *datagrams) close() error {
 
 // receive is the blocking read, on ahead's goroutine.
 func (d *datagrams) receive() (datagram, error) {
-	b := make([]byte, maxDatagram)
-	n, from, err := d.ReadFrom(b)
+	if d.buffer == nil {
+		d.buffer = make([]byte, maxDatagram)
+	}
+	n, from, err := d.ReadFrom(d.buffer)
 	if err != nil {
 		return datagram{}, err
 	}
-	return datagram{data: b[:n:n], from: addrOf(from)}, nil
+	return datagram{data: bytes.Clone(d.buffer[:n]), from: addrOf(from)}, nil
+}
+
+// take is the next datagram, or errAgain.
+func (d *datagrams) take() (datagram, error) {
+	if d.own == nil {
+		return d.next.take()
+	}
+	data, from, err := d.own.TryReadPacket()
+	return datagram{data, from}, err
 }
 
 // look has the next datagram that is for the guest in hand, or says why not.
 func (d *datagrams) look() errno {
 	for d.held == nil {
-		g, err := d.next.take()
+		g, err := d.take()
 		if err != nil {
 			return toErrno(err)
 		}
@@ -65,6 +89,9 @@ func (d *datagrams) look() errno {
 func (d *datagrams) Poll(dir Direction, wake func()) (bool, func()) {
 	if dir == Write || d.held != nil {
 		return true, nil // a datagram is sent or lost, and never waits
+	}
+	if d.own != nil {
+		return d.own.Poll(dir, wake)
 	}
 	return d.next.Poll(dir, wake)
 }

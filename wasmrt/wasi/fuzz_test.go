@@ -93,7 +93,7 @@ func (g *guest) survives(t *testing.T, f function, name string, args []uint64) (
 		}
 	}()
 	stack := append(slices.Clone(args), 0)
-	f.host().Call(g.ctx, g.mod, stack)
+	f.host(name).Call(g.ctx, g.mod, stack)
 	if f.void {
 		t.Errorf("%s returned", name)
 	}

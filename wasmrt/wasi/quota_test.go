@@ -45,7 +45,7 @@ func TestAWritePastTheQuotaIsShortAndThenThereIsNoSpace(t *testing.T) {
 	wantUsed(t, q, Usage{10, 1})
 	other := g.mustOpen(rootFD, "b", openCreate, readWrite, flagAppend)
 	g.wantWrite(other, "x", 0, errNoSpace)
-	g.want(success, "fd_seek", fd, 0, seekSet, uint64(g.room(8)))
+	g.want(success, "fd_seek", fd, 0, seekSet, g.room(8))
 	g.wantWrite(fd, "overwritten", 10, success) // nothing grows but the last byte
 	g.want(success, "fd_filestat_set_size", fd, 4)
 	g.wantWrite(other, "1234567", 6, success)
@@ -204,7 +204,7 @@ func TestContainersOfAPodShareWhatTheVolumeHolds(t *testing.T) {
 		own := g.mustOpen(rootFD, "log", openCreate, readWrite, flagAppend)
 		p, n := g.text(strings.Repeat("x", 10))
 		iov, one := g.iovec([2]uint64{p, n})
-		out := uint64(g.room(4))
+		out := g.room(4)
 		guests.Go(func() {
 			for range 200 {
 				if e := g.call("fd_write", own, iov, one, out); e != success && e != errNoSpace {

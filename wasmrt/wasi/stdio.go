@@ -15,6 +15,8 @@ type inlet struct {
 	next   ahead[[]byte]
 	ended  atomic.Bool // Terminate said so
 	over   bool        // the reader said so
+
+	terminal bool
 }
 
 func newInlet(r io.Reader) *inlet {
@@ -23,7 +25,16 @@ func newInlet(r io.Reader) *inlet {
 	return in
 }
 
-func (in *inlet) kind() filetype { return typeUnknown }
+func (in *inlet) kind() filetype { return kindOfStream(in.terminal) }
+
+// kindOfStream is what isatty(3) goes by: a character device is a terminal, and
+// a stream of which no more is known is none, as in wasmtime.
+func kindOfStream(terminal bool) filetype {
+	if terminal {
+		return typeCharacterDevice
+	}
+	return typeUnknown
+}
 
 func (in *inlet) close() error { return nil }
 
@@ -94,10 +105,13 @@ func (in *inlet) release() {
 
 // outlet is standard output or error: any io.Writer, straight from the guest's
 // memory. A nil writer takes everything and keeps nothing.
-type outlet struct{ sink io.Writer }
+type outlet struct {
+	sink     io.Writer
+	terminal bool
+}
 
-func (outlet) kind() filetype { return typeUnknown }
-func (outlet) close() error   { return nil }
+func (o outlet) kind() filetype { return kindOfStream(o.terminal) }
+func (outlet) close() error     { return nil }
 
 func (outlet) read([]byte) (int, errno) { return 0, errBadFD }
 

@@ -36,7 +36,12 @@ type Config struct {
 	Mounts    []Mount    // the descriptors after them
 	Network   Network    // nil: no sockets beyond the listeners
 
-	Clock Meter // nil: time is not accounted
+	// Terminal says which of the three streams are a terminal: isatty(3) is true
+	// for those.
+	Terminal [3]bool
+
+	Trace io.Writer // gets a line for each host call; nil: none
+	Clock Meter     // nil: time is not accounted
 
 	Started time.Time // where the monotonic clock begins; zero: now
 }
@@ -78,6 +83,7 @@ type System struct {
 	stdin     *inlet
 	outside   *outside // nil: no network
 	meter     Meter
+	trace     io.Writer
 	started   time.Time
 	exited    atomic.Bool // the guest called proc_exit
 	dead      atomic.Bool
@@ -99,6 +105,7 @@ func New(cfg Config) (*System, error) {
 		args:      cfg.Args,
 		listeners: cfg.Listeners,
 		meter:     cfg.Clock,
+		trace:     cfg.Trace,
 		started:   cfg.Started,
 		interrupt: make(chan struct{}),
 		wake:      make(chan struct{}, 1),
@@ -107,6 +114,7 @@ func New(cfg Config) (*System, error) {
 		s.started = time.Now()
 	}
 	s.stdin = newInlet(cfg.Stdin)
+	s.stdin.terminal = cfg.Terminal[0]
 	if cfg.Network != nil {
 		s.outside = newOutside(cfg.Network)
 	}
@@ -119,8 +127,8 @@ func New(cfg Config) (*System, error) {
 
 func (s *System) open(cfg Config) error {
 	s.table.add(&descriptor{file: s.stdin, rights: rightRead})
-	s.table.add(&descriptor{file: outlet{cfg.Stdout}, rights: rightWrite})
-	s.table.add(&descriptor{file: outlet{cfg.Stderr}, rights: rightWrite})
+	s.table.add(&descriptor{file: outlet{cfg.Stdout, cfg.Terminal[1]}, rights: rightWrite})
+	s.table.add(&descriptor{file: outlet{cfg.Stderr, cfg.Terminal[2]}, rights: rightWrite})
 	var errs []error
 	for i, l := range cfg.Listeners {
 		if strings.Contains(l.Name, ":") {

@@ -111,7 +111,7 @@ func Instantiate(ctx context.Context, runtime wazero.Runtime, imports []Import) 
 			results = nil
 		}
 		builder.NewFunctionBuilder().
-			WithGoModuleFunction(f.host(), f.types(), results).
+			WithGoModuleFunction(f.host(i.Name), f.types(), results).
 			Export(i.Name)
 	}
 	if len(done) == 0 {
@@ -123,17 +123,26 @@ func Instantiate(ctx context.Context, runtime wazero.Runtime, imports []Import) 
 
 // host is the way from the guest into a function: find the system, leave if
 // the guest was ended meanwhile, call, hand back the errno.
-func (f function) host() api.GoModuleFunc {
+func (f function) host(name string) api.GoModuleFunc {
 	if f.void {
 		return func(ctx context.Context, mod api.Module, stack []uint64) {
 			s := ctx.Value(systemKey{}).(*System)
 			s.enter()
+			if s.trace != nil {
+				s.traced(name, f, frame{arg: stack})
+				return
+			}
 			f.call(s, frame{arg: stack})
 		}
 	}
 	return func(ctx context.Context, mod api.Module, stack []uint64) {
 		s := ctx.Value(systemKey{}).(*System)
 		s.enter()
-		stack[0] = uint64(f.call(s, frame{mem: memoryOf(mod), arg: stack[:max(len(f.params), 1)]}))
+		call := frame{mem: memoryOf(mod), arg: stack[:max(len(f.params), 1)]}
+		if s.trace != nil {
+			stack[0] = uint64(s.traced(name, f, call))
+			return
+		}
+		stack[0] = uint64(f.call(s, call))
 	}
 }

@@ -20,6 +20,7 @@ type Stack struct {
 
 	mu        sync.Mutex // guards what follows
 	ports     map[uint16]*Listener
+	packets   map[uint16]*PacketConn
 	conns     map[*conn]struct{} // accepted and dialled: cut when the pod goes
 	ephemeral uint16
 	closed    bool
@@ -185,11 +186,14 @@ func (s *Stack) Close() error {
 
 	s.mu.Lock()
 	s.closed = true
-	ports, conns := s.ports, s.conns
-	s.ports, s.conns = nil, nil
+	ports, packets, conns := s.ports, s.packets, s.conns
+	s.ports, s.packets, s.conns = nil, nil, nil
 	s.mu.Unlock()
 	for _, l := range ports {
 		l.shut()
+	}
+	for _, c := range packets {
+		c.shut()
 	}
 	for c := range conns {
 		c.reset()
