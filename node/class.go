@@ -12,6 +12,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 
+	"copepod/node/desired"
+	"copepod/node/objects"
 	"copepod/node/runtime"
 )
 
@@ -20,6 +22,8 @@ import (
 type classes struct {
 	api      kubernetes.Interface
 	wasm     runtime.Runtime
+	kept     objects.Cache
+	offline  func() bool
 	store    cache.Store
 	informer cache.Controller
 }
@@ -31,8 +35,8 @@ var handlers = map[string]bool{
 	"wasmtime-spin-v2": true, "io.containerd.wasmtime.v1": true, "io.containerd.wasmedge.v1": true, "io.containerd.wasmer.v1": true,
 }
 
-func newClasses(api kubernetes.Interface, wasm runtime.Runtime) *classes {
-	c := &classes{api: api, wasm: wasm}
+func newClasses(api kubernetes.Interface, wasm runtime.Runtime, kept objects.Cache, offline func() bool) *classes {
+	c := &classes{api: api, wasm: wasm, kept: kept, offline: offline}
 	client := api.NodeV1().RuntimeClasses()
 	c.store, c.informer = cache.NewInformerWithOptions(cache.InformerOptions{
 		ListerWatcher: cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
@@ -61,19 +65,36 @@ func (c *classes) runtime(ctx context.Context, class string) (runtime.Runtime, e
 	if class == "" {
 		return c.wasm, nil
 	}
-	var rc *nodev1.RuntimeClass
-	if obj, ok, _ := c.store.GetByKey(class); ok {
-		rc = obj.(*nodev1.RuntimeClass)
-	} else {
-		var err error
-		if rc, err = c.api.NodeV1().RuntimeClasses().Get(ctx, class, metav1.GetOptions{}); apierrors.IsNotFound(err) {
-			return nil, fmt.Errorf("RuntimeClass %q not found", class)
-		} else if err != nil {
-			return nil, fmt.Errorf("RuntimeClass %q: %w", class, err)
-		}
+	rc, err := c.find(ctx, class)
+	if err != nil {
+		return nil, err
 	}
 	if !handlers[rc.Handler] {
 		return nil, fmt.Errorf("RuntimeClass %q: no runtime for handler %q is configured on this node, only wasm", class, rc.Handler)
 	}
 	return c.wasm, nil
+}
+
+// find is a class as the API has it, or, without the API, as it was when a pod
+// asked for it last.
+func (c *classes) find(ctx context.Context, class string) (*nodev1.RuntimeClass, error) {
+	ref := objects.Ref{Kind: desired.RuntimeClass, Name: class}
+	if obj, ok, _ := c.store.GetByKey(class); ok {
+		c.kept.Save(ref, obj.(*nodev1.RuntimeClass))
+		return obj.(*nodev1.RuntimeClass), nil
+	}
+	if c.offline() {
+		if obj, ok := c.kept.Load(ref); ok {
+			return obj.(*nodev1.RuntimeClass), nil
+		}
+	}
+	rc, err := c.api.NodeV1().RuntimeClasses().Get(ctx, class, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, fmt.Errorf("RuntimeClass %q not found", class)
+	case err != nil:
+		return nil, fmt.Errorf("RuntimeClass %q: %w", class, err)
+	}
+	c.kept.Save(ref, rc)
+	return rc, nil
 }

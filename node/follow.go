@@ -15,6 +15,10 @@ import (
 
 // follow hands the pods of this node to their manager as they come and go.
 func (n *Node) follow(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	told := make(chan struct{})
+	wg.Go(func() { n.wait(ctx, told) })
 	select {
 	case <-ctx.Done():
 		return nil
@@ -40,7 +44,7 @@ func (n *Node) follow(ctx context.Context) error {
 			UpdateFunc: func(old, obj any) {
 				// A pod may have gone and another of its name come while we looked away.
 				if a, b := old.(*v1.Pod), obj.(*v1.Pod); a.UID != b.UID {
-					n.pods.Gone(a)
+					n.gone(a)
 				}
 				n.set(obj)
 			},
@@ -48,17 +52,16 @@ func (n *Node) follow(ctx context.Context) error {
 				if last, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 					obj = last.Obj
 				}
-				n.pods.Gone(obj.(*v1.Pod))
+				n.gone(obj.(*v1.Pod))
 			},
 		},
 	})
-	var wg sync.WaitGroup
-	defer wg.Wait()
 	wg.Go(func() { informer.RunWithContext(ctx) })
 	if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 		return nil
 	}
-	n.pods.Synced()
+	close(told)
+	n.synced()
 	close(n.ready)
 	n.log.Info("node is ready", "pods", len(n.pods.Pods()))
 	return nil
@@ -71,8 +74,6 @@ func slim(obj any) (any, error) {
 	}
 	return obj, nil
 }
-
-func (n *Node) set(obj any) { n.pods.Set(obj.(*v1.Pod)) }
 
 // changed tells a pod that an object which it refers to has changed.
 func (n *Node) changed(uid types.UID) { n.pods.Changed(uid) }

@@ -20,6 +20,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"copepod/node/desired"
 	"copepod/node/identity"
 	"copepod/node/logs"
 	"copepod/node/mesh/vnet"
@@ -71,6 +73,7 @@ type Config struct {
 	HostPaths   []string              // directories that hostPath volumes may show; none: no hostPath
 	Services    func() []*v1.Service  // for service environment variables; nil: none
 	Drain       func() time.Duration  // asked when the node stops: how long its pods may take to move elsewhere; nil or 0: they just stop
+	Offline     time.Duration         // how long a node that boots waits for the API before it runs what it ran; 0 = 5 s
 	LogMaxBytes int64                 // of one container log file; 0 = 10 MiB
 	LogFiles    int                   // kept of one run; 0 = 5
 	Metrics     prometheus.Gatherer   // shown at the server's /metrics; nil: none
@@ -85,6 +88,8 @@ type Node struct {
 	api     kubernetes.Interface
 	machine machine
 	pods    *pods.Manager
+	desired *desired.Store
+	boot    *boot
 	writer  *status.Writer
 	events  *status.Events
 	objects *objects.Store
@@ -93,6 +98,12 @@ type Node struct {
 
 	registered chan struct{} // closed once
 	ready      chan struct{} // closed once
+
+	poked   chan struct{}                 // ends the wait of beat
+	refused atomic.Bool                   // the API answers, and does not know this node
+	doubted atomic.Bool                   // the plane takes the node for lost
+	phase   atomic.Int32                  // how far it is on its way out
+	told    atomic.Pointer[chan struct{}] // closed when beat has said phase
 
 	// What follows belongs to beat.
 	lease *coordinationv1.Lease
@@ -109,9 +120,10 @@ func New(cfg Config) (*Node, error) {
 		return nil, errors.New("node: config: Host, Images, Network and PodCIDR are needed")
 	}
 	cfg.MaxPods = cmp.Or(cfg.MaxPods, 10000)
+	cfg.Offline = cmp.Or(cfg.Offline, 5*time.Second)
 	n := &Node{
 		cfg: cfg, log: cmp.Or(cfg.Log, slog.Default()).With("part", "node", "node", cfg.Name),
-		registered: make(chan struct{}), ready: make(chan struct{}),
+		registered: make(chan struct{}), ready: make(chan struct{}), poked: make(chan struct{}, 1), boot: newBoot(),
 	}
 	for _, build := range []func() error{n.buildClient, n.buildStatus, n.buildPods, n.buildServer} {
 		if err := build(); err != nil {
@@ -150,13 +162,17 @@ func (n *Node) buildPods() (err error) {
 			return err
 		}
 	}
-	n.classes = newClasses(n.api, rt)
-	n.objects, err = objects.New(objects.Config{Client: n.api.CoreV1(), Changed: n.changed, Log: n.log})
+	n.desired, err = desired.Open(desired.Config{Dir: filepath.Join(n.cfg.Dir, "node", "desired"), Refs: refs, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.classes = newClasses(n.api, rt, n.desired, n.boot.offline.Load)
+	n.objects, err = objects.New(objects.Config{Client: n.api.CoreV1(), Changed: n.changed, Cache: n.desired, Log: n.log})
 	if err != nil {
 		return err
 	}
 	volumes, err := volume.New(volume.Config{
-		Dir: filepath.Join(n.cfg.Dir, "node", "pods"), Objects: n.objects, Tokens: tokens{n.api}, HostPaths: n.cfg.HostPaths, Log: n.log,
+		Dir: filepath.Join(n.cfg.Dir, "node", "pods"), Objects: n.objects, Tokens: tokens{n.api, n.boot.offline.Load}, HostPaths: n.cfg.HostPaths, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -199,6 +215,9 @@ func (n *Node) buildServer() error {
 
 // healthy is nil, or why the node cannot run pods.
 func (n *Node) healthy() error {
+	if phase(n.phase.Load()) == leaving {
+		return errLeaving
+	}
 	if _, err := os.Stat(n.cfg.Dir); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -212,8 +231,8 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 // have stopped.
 const drain = time.Second
 
-// Run runs the node until ctx ends; then pods stop, and run again when the node
-// comes back.
+// Run runs the node until ctx ends; then pods move elsewhere if Drain says so, and
+// those that are left stop, to run again when the node comes back.
 func (n *Node) Run(ctx context.Context) error {
 	late, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -221,13 +240,26 @@ func (n *Node) Run(ctx context.Context) error {
 	senders.Go(func() error { return n.writer.Run(late) })
 	senders.Go(func() error { return n.events.Run(late) })
 
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.objects.Run(ctx) })
-	g.Go(func() error { return n.pods.Run(ctx) })
-	g.Go(func() error { return n.server.Run(ctx) })
-	g.Go(func() error { return n.beat(ctx) })
-	g.Go(func() error { return n.classes.follow(ctx) })
-	g.Go(func() error { return n.follow(ctx) })
+	work, stopWork := context.WithCancel(late)
+	defer stopWork()
+	g, work := errgroup.WithContext(work)
+	g.Go(func() error { return n.objects.Run(work) })
+	g.Go(func() error { return n.desired.Run(work) })
+	g.Go(func() error { return n.pods.Run(work) })
+	g.Go(func() error { return n.server.Run(work) })
+	g.Go(func() error { return n.beat(work) })
+	g.Go(func() error { return n.heed(work) })
+	g.Go(func() error { return n.classes.follow(work) })
+	g.Go(func() error { return n.follow(work) })
+	g.Go(func() error {
+		defer stopWork()
+		select {
+		case <-ctx.Done():
+			n.leave(work)
+		case <-work.Done():
+		}
+		return nil
+	})
 	err := g.Wait()
 	n.writer.Drain(drain)
 	stop()

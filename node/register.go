@@ -33,6 +33,7 @@ func (n *Node) beat(ctx context.Context) error {
 		if err == nil {
 			break
 		}
+		n.refused.Store(apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err))
 		if ctx.Err() == nil {
 			n.log.Warn("node not registered", "err", err)
 		}
@@ -41,23 +42,52 @@ func (n *Node) beat(ctx context.Context) error {
 		}
 	}
 	close(n.registered)
-	said, wait := time.Now(), time.Duration(0)
-	for pause(ctx, wait) {
+	said, wait, away := time.Now(), time.Duration(0), false
+	for n.rest(ctx, wait) {
 		wait = renewInterval
+		back := away
 		if err := n.renew(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("lease not renewed", "err", err)
-			wait = min(retryMost, renewInterval)
+			wait, away, back = min(retryMost, renewInterval), true, false
+		} else {
+			away = false
 		}
-		if !changed(n.said, conditions(n.load(), n.healthy())) && time.Since(said) < statusInterval {
+		if back {
+			n.writer.Retry() // the API answers again
+		}
+		done := n.told.Swap(nil)
+		news := back || done != nil || n.doubted.Load() || changed(n.said, conditions(n.load(), n.healthy()))
+		if !news && time.Since(said) < statusInterval {
 			continue
 		}
 		if err := n.register(ctx); err != nil && ctx.Err() == nil {
 			n.log.Warn("node status not written", "err", err)
+			if done != nil {
+				wait = retryInterval
+				n.told.CompareAndSwap(nil, done)
+			}
 			continue
 		}
-		said = time.Now()
+		n.doubted.Store(false)
+		if said = time.Now(); done != nil {
+			close(*done)
+		}
 	}
 	return nil
+}
+
+// rest waits until it is time to beat, or somebody cannot wait; false if ctx
+// ended first.
+func (n *Node) rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+	case <-n.poked:
+	}
+	return ctx.Err() == nil
 }
 
 // pause waits; false if ctx ended first.
@@ -91,13 +121,16 @@ func (n *Node) write(ctx context.Context) error {
 	switch {
 	case apierrors.IsNotFound(err):
 		node, err = nodes.Create(ctx, &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.cfg.Name, Labels: labels}}, metav1.CreateOptions{})
-	case err == nil && !contains(node.Labels, labels):
+	case err == nil:
 		node = node.DeepCopy()
-		if node.Labels == nil {
-			node.Labels = map[string]string{}
+		stale := !contains(node.Labels, labels)
+		if n.schedulable(node) || stale {
+			if node.Labels == nil {
+				node.Labels = map[string]string{}
+			}
+			maps.Copy(node.Labels, labels)
+			node, err = nodes.Update(ctx, node, metav1.UpdateOptions{})
 		}
-		maps.Copy(node.Labels, labels)
-		node, err = nodes.Update(ctx, node, metav1.UpdateOptions{})
 	}
 	if err != nil {
 		return fmt.Errorf("node %s: %w", n.cfg.Name, err)
@@ -121,14 +154,20 @@ func (n *Node) useRange(cidr string) error {
 	if cidr == "" || cidr == n.cidr {
 		return nil
 	}
-	prefix, err := netip.ParsePrefix(cidr)
-	if err == nil {
-		err = n.pods.Range(prefix)
-	}
+	err := n.podRange(cidr)
 	if err == nil {
 		n.cidr = cidr
+		n.desired.SetRange(cidr)
 	}
 	return err
+}
+
+func (n *Node) podRange(cidr string) error {
+	prefix, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return err
+	}
+	return n.pods.Range(prefix)
 }
 
 func (n *Node) labels() map[string]string {

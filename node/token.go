@@ -12,10 +12,21 @@ import (
 
 // tokens asks the API for tokens of a pod's service account, bound to the pod:
 // they end with it.
-type tokens struct{ api kubernetes.Interface }
+type tokens struct {
+	api     kubernetes.Interface
+	offline func() bool
+}
+
+// offlineToken is how long a pod that started without the API keeps an empty
+// token before it is asked for again.
+const offlineToken = 10 * time.Second
 
 // Token implements volume.Tokens.
 func (t tokens) Token(ctx context.Context, pod *v1.Pod, audience string, lifetime time.Duration) (string, time.Time, error) {
+	if t.offline() {
+		// Nobody is there to show a token to: the pod runs without until then.
+		return "", time.Now().Add(offlineToken), nil
+	}
 	seconds := int64(lifetime / time.Second)
 	req := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
 		ExpirationSeconds: &seconds,

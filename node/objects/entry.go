@@ -33,6 +33,29 @@ func (e *entry) value() (metav1.Object, error) {
 	return e.obj, e.err
 }
 
+// recall takes the object from the cache, if nothing is known of it. Nobody is
+// told: who asks is still waiting.
+func (e *entry) recall() {
+	if e.store.cfg.Cache == nil {
+		return
+	}
+	obj, ok := e.store.cfg.Cache.Load(e.ref)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if ok && e.obj == nil && e.err == nil {
+		e.obj = obj
+		close(e.known)
+	}
+}
+
+// learn is set for what the API says.
+func (e *entry) learn(obj metav1.Object, err error) {
+	if e.store.cfg.Cache != nil {
+		e.store.cfg.Cache.Save(e.ref, obj)
+	}
+	e.set(obj, err)
+}
+
 // set takes an answer and tells the holders if it is news.
 func (e *entry) set(obj metav1.Object, err error) {
 	e.mu.Lock()
@@ -84,9 +107,9 @@ func (e *entry) follow(ctx context.Context) error {
 		return err
 	}
 	if list.obj != nil {
-		e.set(list.obj, nil)
+		e.learn(list.obj, nil)
 	} else {
-		e.set(nil, e.notFound())
+		e.learn(nil, e.notFound())
 	}
 	w, err := e.open(ctx, list.version)
 	if err != nil {
@@ -123,11 +146,11 @@ func (e *entry) apply(event watch.Event) error {
 	case watch.Added, watch.Modified:
 		if obj, ok := event.Object.(metav1.Object); ok && obj.GetName() == e.ref.Name {
 			obj.SetManagedFields(nil)
-			e.set(obj, nil)
+			e.learn(obj, nil)
 		}
 	case watch.Deleted:
 		if obj, ok := event.Object.(metav1.Object); ok && obj.GetName() == e.ref.Name {
-			e.set(nil, e.notFound())
+			e.learn(nil, e.notFound())
 		}
 	case watch.Error:
 		return errors.Join(errExpired, apierrors.FromObject(event.Object))

@@ -49,10 +49,17 @@ type Client interface {
 	corev1.SecretsGetter
 }
 
+// Cache remembers objects for a time without the API. *desired.Store is one.
+type Cache interface {
+	Load(ref Ref) (metav1.Object, bool)
+	Save(ref Ref, obj metav1.Object) // nil: there is none any more
+}
+
 // Config configures a Store.
 type Config struct {
 	Client  Client
 	Changed func(holder types.UID) // an object that the holder holds was made, changed or deleted
+	Cache   Cache                  // nil: none
 	Log     *slog.Logger
 }
 
@@ -62,6 +69,7 @@ type Store struct {
 
 	mu      sync.Mutex // guards what follows
 	run     context.Context
+	offline bool
 	watches sync.WaitGroup
 	entries map[Ref]*entry
 	holders map[types.UID][]Ref
@@ -95,6 +103,18 @@ func (s *Store) Run(ctx context.Context) error {
 	return nil
 }
 
+// Offline says that the API does not answer: what is held and not known yet is
+// taken from the cache. What the API says later replaces it.
+func (s *Store) Offline(is bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.offline = is; is {
+		for _, e := range s.entries {
+			e.recall()
+		}
+	}
+}
+
 // Hold says which objects a holder needs from now on, instead of those that it
 // held before; none releases it.
 func (s *Store) Hold(holder types.UID, refs []Ref) {
@@ -111,6 +131,9 @@ func (s *Store) Hold(holder types.UID, refs []Ref) {
 		if e == nil {
 			e = &entry{store: s, ref: ref, holders: map[types.UID]struct{}{}, known: make(chan struct{})}
 			s.entries[ref] = e
+			if s.offline {
+				e.recall()
+			}
 			s.start(e)
 		}
 		e.holders[holder] = struct{}{}

@@ -201,7 +201,7 @@ func TestReferencesOfAPodAreEachNamedOnce(t *testing.T) {
 	pod.Spec.InitContainers[0].EnvFrom = []v1.EnvFromSource{{ConfigMapRef: &v1.ConfigMapEnvSource{LocalObjectReference: name}}}
 	pod.Spec.Containers[0].Env = []v1.EnvVar{{ValueFrom: &v1.EnvVarSource{SecretKeyRef: &v1.SecretKeySelector{LocalObjectReference: v1.LocalObjectReference{Name: "key"}}}}}
 	var got []string
-	for _, r := range references(pod) {
+	for _, r := range References(pod) {
 		got = append(got, string(r.Kind)+"/"+r.Name)
 	}
 	if want := []string{"configmap/a", "secret/a", "configmap/ca", "secret/key", "secret/pull"}; !slices.Equal(got, want) {

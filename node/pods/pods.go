@@ -257,13 +257,19 @@ func (m *Manager) Changed(uid types.UID) {
 	}
 }
 
+// Launch lets the pods start that are known, though there may be more: nothing on
+// disk is left over yet.
+func (m *Manager) Launch() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.synced = true
+	m.launchAll()
+}
+
 // Synced takes that all pods of this node are known: they may start, and what
 // is on disk of others is left over and removed.
 func (m *Manager) Synced() {
-	m.mu.Lock()
-	m.synced = true
-	m.launchAll()
-	m.mu.Unlock()
+	m.Launch()
 	wanted := func(uid string) bool {
 		m.mu.Lock()
 		defer m.mu.Unlock()

@@ -6,9 +6,9 @@ import (
 	"copepod/node/objects"
 )
 
-// references are the ConfigMaps and Secrets that a pod needs to start and to
+// References are the ConfigMaps and Secrets that a pod needs to start and to
 // keep running.
-func references(pod *v1.Pod) []objects.Ref {
+func References(pod *v1.Pod) []objects.Ref {
 	seen := map[objects.Ref]bool{}
 	var out []objects.Ref
 	add := func(kind objects.Kind, name string) {

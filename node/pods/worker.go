@@ -111,7 +111,7 @@ func (w *worker) run(ctx context.Context) {
 	w.opsCtx, w.giveUp = context.WithCancel(ctx)
 	defer w.giveUp()
 	defer w.ops.Wait()
-	if refs := references(w.state.pod); len(refs) > 0 && !w.state.done() {
+	if refs := References(w.state.pod); len(refs) > 0 && !w.state.done() {
 		w.m.cfg.Holder.Hold(w.state.pod.UID, refs)
 	}
 	defer w.m.cfg.Holder.Hold(w.state.pod.UID, nil)

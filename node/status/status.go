@@ -112,6 +112,16 @@ func (w *Writer) Report(r Report) {
 	w.poke()
 }
 
+// Retry sends at once what waits because it failed: the API answers again.
+func (w *Writer) Retry() {
+	w.mu.Lock()
+	for _, e := range w.late {
+		e.due = time.Now()
+	}
+	w.mu.Unlock()
+	w.poke()
+}
+
 // Forget drops what is known of a pod that no longer exists.
 func (w *Writer) Forget(uid types.UID) {
 	w.mu.Lock()
