@@ -81,7 +81,7 @@ func (h *Host) prepare(ctx context.Context, m *Module, p Program) (*Instance, er
 		module: m.shared,
 		name:   p.Name,
 		memory: memory.New(p.MemoryLimit),
-		meter:  newMeter(p.CPUMilli),
+		meter:  newMeter(p.CPUMilli, h.fair.newTurn(p.CPUWeight)),
 		done:   make(chan struct{}),
 	}
 	if info.MinMemory > i.memory.Limit() {
@@ -89,9 +89,9 @@ func (h *Host) prepare(ctx context.Context, m *Module, p Program) (*Instance, er
 	}
 	system, err := wasi.New(wasi.Config{
 		Args: p.Args, Env: p.Env,
-		Stdin: p.Stdin, Stdout: p.Stdout, Stderr: p.Stderr,
+		Stdin: p.Stdin, Stdout: i.meter.output(p.Stdout), Stderr: i.meter.output(p.Stderr),
 		Listeners: p.Listeners, Mounts: p.Mounts, Network: p.Network,
-		Terminal: p.Terminal, Trace: p.Trace,
+		Terminal: p.Terminal, Trace: i.meter.output(p.Trace),
 		Clock: i.meter,
 	})
 	if err != nil {
@@ -116,9 +116,8 @@ func (h *Host) prepare(ctx context.Context, m *Module, p Program) (*Instance, er
 // run is the guest's goroutine, from the first instruction to the last file
 // closed.
 func (i *Instance) run(ctx context.Context) {
-	i.meter.start()
 	err := i.call(ctx)
-	i.meter.stop()
+	i.meter.finish()
 	i.peak = Stats{MemoryBytes: i.memory.Size(), CPU: i.meter.total()}
 	i.exit = i.outcome(err)
 	i.system.Close()
@@ -138,11 +137,16 @@ func (i *Instance) run(ctx context.Context) {
 // it ends the guest and not the host.
 func (i *Instance) call(ctx context.Context) (err error) {
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case *sys.ExitError: // killed before it had its first turn
+			err = p
+		default:
 			i.host.log.Error("guest call panicked", "program", i.name, "panic", p, "stack", string(debug.Stack()))
 			err = errors.New("the host could not run it")
 		}
 	}()
+	i.meter.begin()
 	// The source of randomness is named only because wazero would seed one of
 	// its own for each instance, which costs more than the rest of the start.
 	config := wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(rand.Reader)
@@ -217,7 +221,8 @@ func (i *Instance) Wait(ctx context.Context) (Exit, error) {
 }
 
 // Kill ends the guest: at once if it waits in a call to the host, else at its
-// next call or, for a metered module, its next tick. It does not wait.
+// next call or its next tick, which is some milliseconds at most. It does not
+// wait for that.
 func (i *Instance) Kill() { i.system.Interrupt() }
 
 // Terminate asks the guest to end: its listeners close, and its standard input

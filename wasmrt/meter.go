@@ -38,6 +38,7 @@ const (
 type meter struct {
 	system *wasi.System
 	limit  *quota            // may be shared with other guests
+	turn   *turn             // the guest's own
 	fuel   api.MutableGlobal // the guest's, once it ticked
 	refill uint64            // fuel for one slice, learned
 	broken bool              // the slice under way was broken by a wait: nothing to learn from
@@ -49,8 +50,24 @@ type meter struct {
 	thread  time.Duration // the thread's clock then
 }
 
-func newMeter(milli int64) *meter {
-	return &meter{limit: &quota{milli: milli}, refill: firstFuel}
+func newMeter(milli int64, turn *turn) *meter {
+	return &meter{limit: &quota{milli: milli}, turn: turn, refill: firstFuel}
+}
+
+// begin waits for the guest's first turn.
+func (m *meter) begin() {
+	m.enter()
+	m.start()
+}
+
+// finish is the end of the guest, wherever it was.
+func (m *meter) finish() { m.turn.leave(m.stop()) }
+
+// enter waits for a turn. It does not return if the guest is killed meanwhile.
+func (m *meter) enter() {
+	if !m.turn.enter(m.system.Killed()) {
+		panic(sys.NewExitError(wasi.InterruptedCode))
+	}
 }
 
 type meterKey struct{}
@@ -81,10 +98,13 @@ func (m *meter) tick(mod api.Module) {
 	}
 	m.broken = false
 	if pause := m.limit.charge(time.Now(), spent); pause > 0 {
+		m.turn.leave(spent)
 		m.system.Pause(pause)
-	} else {
-		runtime.Gosched()
+		m.enter()
+	} else if !m.turn.tick(spent, m.system.Killed()) {
+		panic(sys.NewExitError(wasi.InterruptedCode))
 	}
+	runtime.Gosched() // for all that is not a guest, and has no turns
 	m.fuel.Set(m.refill)
 	m.start()
 }
@@ -137,10 +157,17 @@ func (m *meter) stop() time.Duration {
 
 // Park is called when the guest waits.
 func (m *meter) Park() {
+	m.turn.leave(m.hold())
+}
+
+// hold ends a slice early: the guest's thread is about to do something else.
+func (m *meter) hold() time.Duration {
 	m.broken = true
-	if spent := m.stop(); m.fuel != nil {
+	spent := m.stop()
+	if m.fuel != nil {
 		m.limit.charge(time.Now(), spent)
 	}
+	return spent
 }
 
 // Resume is called when the guest runs on. One that used more than its share
@@ -149,6 +176,7 @@ func (m *meter) Resume() {
 	if pause := m.limit.charge(time.Now(), 0); pause > 0 && m.fuel != nil {
 		m.system.Pause(pause)
 	}
+	m.enter()
 	m.start()
 }
 

@@ -29,7 +29,7 @@ func TestQuotaLetsTimeInAtItsRate(t *testing.T) {
 }
 
 func TestSlicesLearnTheirLength(t *testing.T) {
-	m := newMeter(0)
+	m := newMeter(0, nil)
 	for range 100 {
 		m.learn(time.Microsecond)
 	}

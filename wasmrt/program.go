@@ -15,8 +15,8 @@ type Program struct {
 	Env  []string // "K=V" each
 
 	// Stdin is closed when the instance ends if it is an io.Closer, which is how
-	// a blocked Read is released. Stdout and Stderr are written to from the
-	// guest's goroutine; a Write that blocks holds the guest, Kill included.
+	// a blocked Read is released. A Write to Stdout or Stderr that blocks holds the
+	// guest, but not its end: it may still be under way when the instance is done.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
@@ -29,7 +29,7 @@ type Program struct {
 
 	MemoryLimit int64 // bytes of linear memory; 0: 4 GiB
 	CPUMilli    int64 // thousandths of a core; 0: no limit
-	CPUWeight   int64 // what the guest asks for under contention; all guests share alike, whatever it says
+	CPUWeight   int64 // share under contention, in thousandths of a core asked for; 0: the least
 }
 
 // What a guest sees is declared where it is shown to it.

@@ -67,7 +67,7 @@ func (i *Image) Clone(ctx context.Context) (*Clone, error) {
 
 func (i *Image) clone(ctx context.Context) (*Clone, error) {
 	p := &i.cfg.Program
-	c := &Clone{image: i, memory: memory.NewWithin(i.budget, p.MemoryLimit), meter: newMeter(0)}
+	c := &Clone{image: i, memory: memory.NewWithin(i.budget, p.MemoryLimit), meter: newMeter(0, i.host.fair.newTurn(p.CPUWeight))}
 	c.meter.limit = i.quota
 	if least := i.module.info.MinMemory; least > c.memory.Limit() {
 		return nil, &MemoryError{Need: least, Limit: c.memory.Limit()}
@@ -179,7 +179,7 @@ func (c *Clone) begin(ctx context.Context, u Use, host func(context.Context) con
 		u.Stderr = p.Stderr
 	}
 	system, err := wasi.New(wasi.Config{
-		Args: u.Args, Env: u.Env, Stdin: u.Stdin, Stdout: u.Stdout, Stderr: u.Stderr,
+		Args: u.Args, Env: u.Env, Stdin: u.Stdin, Stdout: c.meter.output(u.Stdout), Stderr: c.meter.output(u.Stderr),
 		Mounts: p.Mounts, Network: p.Network, Clock: c.meter, Started: c.image.started,
 	})
 	if err != nil {

@@ -48,6 +48,7 @@ type Host struct {
 	compiles queue // for machine code to be made
 	loads    queue // for machine code to be read from disk
 	refusals refusals
+	fair     *fair // whose turn it is to run
 	counters counters
 	work     sync.WaitGroup  // instances and compilations under way
 	life     context.Context // ends with Close; compilations live no longer
@@ -119,6 +120,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		cfg:       cfg,
 		log:       cmp.Or(cfg.Log, slog.Default()),
 		compiles:  newQueue(atOnce),
+		fair:      newFair(runtime.GOMAXPROCS(0)),
 		loads:     newQueue(runtime.GOMAXPROCS(0)),
 		life:      life,
 		end:       end,

@@ -197,6 +197,9 @@ func (s *System) Interrupt() {
 // Interrupted reports whether Interrupt was called.
 func (s *System) Interrupted() bool { return s.dead.Load() }
 
+// Killed is closed by Interrupt.
+func (s *System) Killed() <-chan struct{} { return s.interrupt }
+
 // Exited reports whether the guest ended itself with proc_exit.
 func (s *System) Exited() bool { return s.exited.Load() }
 
