@@ -2,45 +2,44 @@ package cmd
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
-	"k8s.io/apimachinery/pkg/util/validation"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 
-	"copepod/cmd/config"
 	"copepod/plane"
 	"copepod/plane/auth/certs"
+	"copepod/plane/enroll"
 )
 
-// identity is what this machine's node shows: to the API as a client, and on its
-// own server. Both are renewed long before they end.
+// identity is what this machine's node shows: to the API and to other nodes as a
+// client, and on its own ports. Both are renewed long before they end.
 type identity struct {
 	client, serving *certs.Rotator
 	api             *rest.Config
+	roots           *x509.CertPool // whom it believes
 }
 
-// newIdentity has the plane of this machine issue the node's certificates. The
-// client's is kept in files, because that is where client-go looks for a renewed
-// one.
-func newIdentity(p *plane.Plane, dataDir, name, addr string) (*identity, error) {
-	dir := filepath.Join(dataDir, "node")
+// ownIdentity has the plane of this machine issue the node's certificates: it
+// must not depend on others to come back. The client's is kept in files, because
+// that is where client-go looks for a renewed one.
+func ownIdentity(m *machine, p *plane.Plane) (*identity, error) {
+	dir := filepath.Join(m.cfg.DataDir, "node")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("node identity: %w", err)
 	}
-	cert, key := filepath.Join(dir, "client.crt"), filepath.Join(dir, "client.key")
-	id := &identity{api: &rest.Config{
-		Host:            p.URL(),
-		TLSClientConfig: rest.TLSClientConfig{CAData: p.CA().PEM(), CertFile: cert, KeyFile: key},
-		ContentConfig:   rest.ContentConfig{AcceptContentTypes: "application/vnd.kubernetes.protobuf,application/json", ContentType: "application/vnd.kubernetes.protobuf"},
-		UserAgent:       "copepod-node/" + release,
-		QPS:             -1, // its own flow is bounded by what pods do
+	cert, key := filepath.Join(dir, "own.crt"), filepath.Join(dir, "own.key")
+	id := &identity{roots: p.CA().Pool(), api: &rest.Config{
+		TLSClientConfig: rest.TLSClientConfig{CAData: p.CA().PEM(), CertFile: cert, KeyFile: key, ServerName: certs.APIName},
 	}}
+	id.complete(m)
 	var err error
-	id.client, err = certs.NewRotator(certs.RotatorConfig{Source: func(context.Context) (certs.Pair, error) {
-		pair, err := p.NodeClient(name)
+	id.client, err = certs.NewRotator(certs.RotatorConfig{Log: m.log, Source: func(context.Context) (certs.Pair, error) {
+		pair, err := p.NodeClient(m.name)
 		if err != nil {
 			return pair, err
 		}
@@ -52,8 +51,8 @@ func newIdentity(p *plane.Plane, dataDir, name, addr string) (*identity, error) 
 	if err != nil {
 		return nil, fmt.Errorf("node identity: %w", err)
 	}
-	id.serving, err = certs.NewRotator(certs.RotatorConfig{Source: func(context.Context) (certs.Pair, error) {
-		return p.NodeServing(name, []string{name, addr, "localhost", "127.0.0.1"})
+	id.serving, err = certs.NewRotator(certs.RotatorConfig{Log: m.log, Source: func(context.Context) (certs.Pair, error) {
+		return p.NodeServing(m.name, []string{m.name, m.addr.String()})
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("node identity: %w", err)
@@ -61,18 +60,42 @@ func newIdentity(p *plane.Plane, dataDir, name, addr string) (*identity, error) 
 	return id, nil
 }
 
-// nodeName is the configured name, or the machine's, as the name of a Node.
-func nodeName(cfg config.Config) (string, error) {
-	name := cfg.Node.Name
-	if name == "" {
-		host, err := os.Hostname()
-		if err != nil {
-			return "", fmt.Errorf("host name: %w; give one with --node-name", err)
+// memberIdentity asks the planes for the node's certificates, with the key that
+// it joined with.
+func memberIdentity(ctx context.Context, m *machine) (*identity, error) {
+	_, roots, err := certs.ReadTrust(m.member.TrustDir())
+	if err != nil {
+		return nil, err
+	}
+	id := &identity{roots: roots, api: m.member.API(hostPort(m.addr, m.cfg.API.Port))}
+	id.complete(m)
+	renewer := m.member.Renewer(enroll.RenewerConfig{Version: release, Log: m.log, Servers: func() []string {
+		var all []string
+		for _, p := range m.gossip.planes() {
+			all = append(all, p.String())
 		}
-		name = strings.ToLower(host)
-	}
-	if errs := validation.IsDNS1123Subdomain(name); len(errs) > 0 {
-		return "", fmt.Errorf("node name %q: %s; give another with --node-name", name, errs[0])
-	}
-	return name, nil
+		return all
+	}})
+	id.client, id.serving, err = renewer.Rotators(ctx)
+	return id, err
 }
+
+// complete sets what both ways have in common. The node speaks to the API port
+// of its own machine, which leads to a plane wherever that is.
+func (id *identity) complete(m *machine) {
+	id.api.Host = "https://" + hostPort(m.addr, m.cfg.API.Port)
+	id.api.ContentConfig = rest.ContentConfig{AcceptContentTypes: "application/vnd.kubernetes.protobuf,application/json", ContentType: "application/vnd.kubernetes.protobuf"}
+	id.api.UserAgent = "copepod-node/" + release
+	id.api.QPS = -1 // its own flow is bounded by what pods do
+}
+
+// run renews both until ctx ends.
+func (id *identity) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return id.client.Run(ctx) })
+	g.Go(func() error { return id.serving.Run(ctx) })
+	return g.Wait()
+}
+
+// nodeTLS is how this node calls other nodes.
+func (id *identity) nodeTLS() *tls.Config { return id.client.ClientTLS(id.roots) }

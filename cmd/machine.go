@@ -2,63 +2,144 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
-	"path/filepath"
 	"runtime"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 
 	"copepod/cmd/config"
-	"copepod/node"
-	"copepod/node/mesh/proxy"
-	"copepod/node/mesh/table"
-	"copepod/node/mesh/vnet"
 	"copepod/plane"
+	"copepod/plane/auth/revoke"
+	"copepod/plane/enroll"
+	"copepod/plane/entry"
 	"copepod/registry"
-	"copepod/wasmrt"
-	"copepod/wasmrt/compile"
 )
 
-// machine is everything that one `copepod up` runs: a plane and a node that meet
-// over HTTPS, and the pod network between the node and its guests.
+// machine is everything that one `copepod up` or `copepod join` runs: a plane, or
+// the way to one, and a node that reaches it over HTTPS.
 type machine struct {
 	cfg     config.Config
-	name    string
+	name    string             // of the node
+	addr    netip.Addr         // under which others reach it
+	member  *enroll.Membership // nil: this machine began the cluster
+	revoked revoke.List
+	gossip  *whispers
 	images  *registry.Store
 	log     *slog.Logger
 	metrics *prometheus.Registry
 	ready   chan struct{} // closed when plane and node are
 }
 
-func newMachine(cfg config.Config, images *registry.Store, log *slog.Logger) *machine {
+// newMachine reads what the data directory says the machine is.
+func newMachine(cfg config.Config, images *registry.Store, log *slog.Logger) (*machine, error) {
 	m := &machine{cfg: cfg, images: images, log: log, metrics: prometheus.NewRegistry(), ready: make(chan struct{})}
 	m.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return m
+	var err error
+	if m.addr, err = advertised(cfg); err != nil {
+		return nil, err
+	}
+	if m.name, err = nodeName(cfg); err != nil {
+		return nil, err
+	}
+	switch m.member, err = enroll.Load(cfg.DataDir); {
+	case errors.Is(err, enroll.ErrNoMembership):
+		m.member = nil
+	case err != nil:
+		return nil, err
+	default:
+		if err := m.joined(); err != nil {
+			return nil, err
+		}
+	}
+	if err := enroll.LoadRevoked(cfg.DataDir, &m.revoked); err != nil {
+		return nil, err
+	}
+	m.gossip, err = newGossip(m)
+	return m, err
+}
+
+// joined takes from the membership what all machines must have in common, and
+// who this one is.
+func (m *machine) joined() error {
+	if m.cfg.Node.Name != "" && m.cfg.Node.Name != m.member.Name {
+		return fmt.Errorf("node name %q: this machine joined as %q; leave --node-name out, or join anew with another --data-dir", m.cfg.Node.Name, m.member.Name)
+	}
+	if m.addr != m.member.Address {
+		return fmt.Errorf("address %s: this machine joined as %s; start it with --bind %s, or join anew with another --data-dir", m.addr, m.member.Address, m.member.Address)
+	}
+	m.name = m.member.Name
+	m.cfg.Network.PodCIDR, m.cfg.Network.ServiceCIDR = m.member.Settings.PodCIDR, m.member.Settings.ServiceCIDR
+	return nil
+}
+
+// holdsPlane says whether a part of the control plane is here.
+func (m *machine) holdsPlane() bool { return m.member == nil || m.member.Plane() }
+
+// ports is where this machine listens.
+func ports(cfg config.Config, plane bool) enroll.Ports {
+	p := enroll.Ports{API: cfg.API.Port, Node: cfg.Node.Port, Gossip: cfg.Gossip.Port, Mesh: cfg.Network.MeshPort}
+	if plane {
+		p.Peer = cfg.Plane.Port
+	}
+	return p
 }
 
 // run starts the parts in order and blocks until ctx ends or one of them fails;
 // then it stops them in reverse.
 func (m *machine) run(ctx context.Context, con *console) error {
-	name, err := nodeName(m.cfg)
+	listener, err := listen(hostPort(m.cfg.Bind, m.cfg.API.Port), "api-port")
 	if err != nil {
 		return err
 	}
-	m.name = name
+	// What carries the node outlives it, so that a node that stops can still say
+	// so, and gossip outlives all: to leave is the last that others hear.
+	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBelow()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.gossip.Run(below) })
+	g.Go(func() error { return m.gossip.meet(ctx) })
+	if m.holdsPlane() {
+		g.Go(func() error {
+			defer stopBelow()
+			return m.runPlane(ctx, con, listener)
+		})
+	} else {
+		g.Go(func() error {
+			defer stopBelow()
+			return m.runEntry(ctx, con, listener)
+		})
+	}
+	return g.Wait()
+}
+
+// runPlane runs this machine's part of the control plane, and the node on it.
+func (m *machine) runPlane(ctx context.Context, con *console, listener net.Listener) error {
 	start := time.Now()
-	listener, err := listen(hostPort(m.cfg, m.cfg.API.Port), "api-port")
+	peers, err := listen(hostPort(m.cfg.Bind, m.cfg.Plane.Port), "plane-port")
 	if err != nil {
+		_ = listener.Close()
 		return err
 	}
 	p, err := plane.New(plane.Config{
 		Dir:          m.cfg.DataDir,
 		Listener:     listener,
+		Advertise:    netip.AddrPortFrom(m.addr, m.cfg.API.Port),
+		Name:         m.name,
+		Peers:        peers,
+		Join:         m.member != nil,
+		Ports:        ports(m.cfg, true),
+		Voters:       m.cfg.Plane.Voters,
+		Gossip:       m.gossip,
+		Revoked:      &m.revoked,
+		Pods:         m.cfg.Network.PodCIDR,
 		Names:        m.cfg.API.Names,
 		Services:     m.cfg.Network.ServiceCIDR,
 		HistoryBytes: int64(m.cfg.Plane.HistoryMiB) << 20,
@@ -69,11 +150,9 @@ func (m *machine) run(ctx context.Context, con *console) error {
 		Log:          m.log,
 	})
 	if err != nil {
-		_ = listener.Close()
+		_, _ = listener.Close(), peers.Close()
 		return err
 	}
-
-	// The plane outlives the node, so that a node that stops can still say so.
 	planeCtx, stopPlane := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopPlane()
 	g, ctx := errgroup.WithContext(ctx)
@@ -89,104 +168,60 @@ func (m *machine) run(ctx context.Context, con *console) error {
 			return err
 		}
 		con.done("control plane", time.Since(start), p.URL())
-		return m.runNode(ctx, con, p)
+		id, err := ownIdentity(m, p)
+		if err != nil {
+			return err
+		}
+		return m.runNode(ctx, con, id)
 	})
 	return g.Wait()
 }
 
-// runNode starts this machine's node against its own plane, over HTTPS as on any
-// other machine.
-func (m *machine) runNode(ctx context.Context, con *console, p *plane.Plane) error {
-	start := time.Now()
-	id, err := newIdentity(p, m.cfg.DataDir, m.name, m.cfg.Bind.String())
-	if err != nil {
-		return err
-	}
-	client, err := kubernetes.NewForConfig(id.api)
-	if err != nil {
-		return err
-	}
-	compiler, err := compile.Self(compileVerb)
-	if err != nil {
-		return err
-	}
-	host, err := wasmrt.New(ctx, wasmrt.Config{
-		CacheDir: filepath.Join(m.cfg.DataDir, "cache"),
-		Compiler: compiler,
-		Log:      m.log,
-	})
-	if err != nil {
-		return err
-	}
-	defer m.closeHost(host)
-	m.metrics.MustRegister(wasmCollector{host})
-
-	routes := table.New()
-	network := vnet.Config{Router: proxy.Router{Table: routes}, Inside: []netip.Prefix{m.cfg.Network.PodCIDR, m.cfg.Network.ServiceCIDR}}
-	if m.cfg.Network.Egress {
-		network.Outside = vnet.Egress{}
-	}
-	pods := vnet.New(network)
-	way, err := proxy.New(proxy.Config{API: client, Table: routes, Dial: pods.Dial, Bind: m.cfg.Bind, Log: m.log})
-	if err != nil {
-		return err
-	}
-	m.metrics.MustRegister(proxyCollector{way})
-	listener, err := listen(hostPort(m.cfg, m.cfg.Node.Port), "node-port")
-	if err != nil {
-		return err
-	}
-	n, err := node.New(node.Config{
-		Name:        m.name,
-		Version:     kubernetesVersion + "+copepod-" + release[1:],
-		Runtime:     "wazero://" + strings.TrimPrefix(moduleVersion("github.com/tetratelabs/wazero"), "v"),
-		API:         id.api,
-		Dir:         m.cfg.DataDir,
-		Listener:    listener,
-		Addr:        m.cfg.Bind,
-		Host:        host,
-		Images:      m.images,
-		Network:     pods,
-		PodCIDR:     m.cfg.Network.PodCIDR,
-		Certificate: id.serving.GetCertificate,
-		ClientCA:    p.CA().Pool(),
-		Callers:     []string{plane.NodeClient},
-		MaxPods:     int64(m.cfg.Node.MaxPods),
-		Capacity:    m.cfg.Capacity(),
-		LogMaxBytes: int64(m.cfg.Logs.ContainerMaxMiB) << 20,
-		LogFiles:    m.cfg.Logs.ContainerKeep,
-		Metrics:     m.metrics,
-		Registerer:  m.metrics,
-		Log:         m.log,
-	})
+// runEntry hands the API port through to the planes, and runs the node on that.
+func (m *machine) runEntry(ctx context.Context, con *console, listener net.Listener) error {
+	id, err := memberIdentity(ctx, m)
 	if err != nil {
 		_ = listener.Close()
 		return err
 	}
+	e, err := entry.New(entry.Config{Listener: listener, Planes: m.gossip.planes, Probe: id.planeReady, Log: m.log})
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	entryCtx, stopEntry := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopEntry()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return id.client.Run(ctx) })
-	g.Go(func() error { return id.serving.Run(ctx) })
-	g.Go(func() error { return way.Run(ctx) })
-	g.Go(func() error { return n.Run(ctx) })
+	g.Go(func() error { return e.Run(entryCtx) })
 	g.Go(func() error {
-		select {
-		case <-ctx.Done():
-		case <-n.Ready():
-			con.done("node "+m.name, time.Since(start), fmt.Sprintf("%d cores, up to %d pods", runtime.NumCPU(), m.cfg.Node.MaxPods))
-			close(m.ready)
-		}
-		return nil
+		defer stopEntry()
+		return m.runNode(ctx, con, id)
 	})
 	return g.Wait()
 }
 
-// stopHost is how long guests may take to end when the machine stops.
-const stopHost = 5 * time.Second
-
-func (m *machine) closeHost(host *wasmrt.Host) {
-	ctx, cancel := context.WithTimeout(context.Background(), stopHost)
-	defer cancel()
-	if err := host.Close(ctx); err != nil {
-		m.log.Warn("wasm host not closed", "err", err)
+// listen opens a TCP port, and says which setting moves it when it is taken.
+func listen(addr, flag string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("port %s: %w; free it, or choose another with --%s", addr, unwrapListen(err), flag)
 	}
+	return l, nil
+}
+
+// unwrapListen takes the address out of a listen error, which names it already.
+func unwrapListen(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err
+	}
+	return err
+}
+
+func hostPort(addr netip.Addr, port uint16) string {
+	return net.JoinHostPort(addr.String(), strconv.Itoa(int(port)))
+}
+
+// nodeLine is what `up` says of the node.
+func nodeLine(maxPods int) string {
+	return fmt.Sprintf("%d cores, up to %d pods", runtime.NumCPU(), maxPods)
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,7 +62,10 @@ func (a *app) start(ctx context.Context, cfg config.Config, source string) error
 	defer cancel(nil)
 	built := a.prepare(ctx, con, images, source) // a compiler needs no cluster
 	ended := make(chan error, 1)
-	m := newMachine(cfg, images, log)
+	m, err := newMachine(cfg, images, log)
+	if err != nil {
+		return err
+	}
 	go func() { ended <- m.run(ctx, con) }()
 	stopped := func() error {
 		cancel(nil)
@@ -146,26 +147,4 @@ func (a *app) usage(con *console, cfg config.Config) {
 	}
 	con.line("\n  copepod get nodes,deploy,pods,svc -o wide%s\n  export KUBECONFIG=%s   # for kubectl, Helm, client-go\n\n%s\n",
 		flag, kubeconfigPath(cfg.DataDir), con.paint(faint, "Ctrl-C stops. The next `copepod up` finds everything as it is now."))
-}
-
-// listen opens a TCP port, and says which setting moves it when it is taken.
-func listen(addr, flag string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("port %s: %w; free it, or choose another with --%s", addr, unwrapListen(err), flag)
-	}
-	return l, nil
-}
-
-// unwrapListen takes the address out of a listen error, which names it already.
-func unwrapListen(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
-	}
-	return err
-}
-
-func hostPort(cfg config.Config, port uint16) string {
-	return net.JoinHostPort(cfg.Bind.String(), strconv.Itoa(int(port)))
 }

@@ -27,19 +27,33 @@ import (
 	"copepod/plane/apiserver"
 	"copepod/plane/apiserver/local"
 	"copepod/plane/auth/certs"
+	"copepod/plane/auth/revoke"
 	"copepod/plane/auth/seal"
 	"copepod/plane/auth/token"
 	"copepod/plane/controllers"
 	"copepod/plane/controllers/api"
+	"copepod/plane/detector"
+	"copepod/plane/enroll"
 	"copepod/plane/kubestore"
+	"copepod/plane/peer"
+	"copepod/plane/quorum"
 	"copepod/plane/scheduler"
 	"copepod/plane/store"
 )
 
-// Config configures a Plane. Dir and Listener are required.
+// Config configures a Plane. Dir and Listener are required; Name and Peers are
+// where there may be other machines.
 type Config struct {
 	Dir          string         // the machine's data directory, 0700
 	Listener     net.Listener   // of the API
+	Name         string         // of this machine's node
+	Peers        net.Listener   // of the port between planes; nil: this machine stays alone
+	Join         bool           // the cluster exists already: its leader will take this member in
+	Ports        enroll.Ports   // where this machine listens, as others are told
+	Voters       int            // wanted of the plane; 0: 3
+	Gossip       Gossip         // who is there, and who fell silent; nil: nobody else is
+	Revoked      *revoke.List   // machines that are members no more; nil: a list of its own
+	Pods         netip.Prefix   // range of pod addresses, as joining machines are told
 	Advertise    netip.AddrPort // where others reach it; zero: the listener's address
 	Names        []string       // further names in the API's certificate
 	Services     netip.Prefix   // range of cluster IPs
@@ -59,10 +73,15 @@ type Plane struct {
 	serving *certs.Rotator // what the API shows
 	names   names          // what it is valid for
 	kubelet *certs.Rotator // what the API shows to node servers
+	peers   *peer.Peer     // nil: alone
+	member  *certs.Rotator // what this machine shows to the other planes, nil: alone
 	store   *store.Store
 	objects *kubestore.K
 	api     *apiserver.Server
 	nodes   *relations
+	joining *enroll.Server
+	deaths  *detector.Detector
+	voting  *quorum.Quorum // nil: alone
 	control *controllers.Controllers
 	placing *scheduler.Scheduler
 	ready   chan struct{}
@@ -84,8 +103,12 @@ func New(cfg Config) (*Plane, error) {
 		}
 		cfg.Advertise = addr.AddrPort()
 	}
+	if cfg.Peers != nil && cfg.Name == "" {
+		return nil, errors.New("plane: config: Name is needed with Peers: the other planes know this one by it")
+	}
+	cfg.Revoked = cmp.Or(cfg.Revoked, &revoke.List{})
 	p := &Plane{cfg: cfg, log: cmp.Or(cfg.Log, slog.Default()).With("part", "plane"), ready: make(chan struct{})}
-	for _, step := range []func() error{p.openKeys, p.openStore, p.buildAPI, p.buildControl} {
+	for _, step := range []func() error{p.openKeys, p.openPeers, p.openStore, p.buildJoining, p.buildAPI, p.buildDetector, p.buildVoting, p.buildControl} {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("plane: %w", err)
 		}
@@ -124,13 +147,18 @@ func (p *Plane) openStore() error {
 		return err
 	}
 	transformer := keys.Transformer()
-	p.store, err = store.Open(store.Config{
+	cfg := store.Config{
 		Dir:          p.path("store"),
 		HistoryBytes: p.cfg.HistoryBytes,
 		HistoryAge:   p.cfg.HistoryAge,
 		Log:          p.cfg.Log,
 		Registerer:   p.cfg.Registerer,
-	})
+	}
+	if p.peers != nil {
+		cfg.NodeID, cfg.Transport, cfg.Forwarder = p.cfg.Name, p.peers.Raft(), p.peers
+		cfg.Advertise, cfg.Join = p.peerAddress().String(), p.cfg.Join
+	}
+	p.store, err = store.Open(cfg)
 	if err != nil {
 		return err
 	}
@@ -159,6 +187,7 @@ func (p *Plane) buildAPI() error {
 	}
 	p.nodes = &relations{view: func() local.View { return p.api.Local().View() }}
 	p.api, err = apiserver.New(apiserver.Config{
+		Front:            p.joining.Front,
 		Authorizers:      p.nodes.authorizers(),
 		Store:            p.objects,
 		Health:           p.store.Health,
@@ -185,6 +214,7 @@ func (p *Plane) buildControl() error {
 		Client:  client{p.api.Local()},
 		As:      func(user string) api.Client { return client{p.api.Local().As(user)} },
 		RootCA:  p.ca.PEM(),
+		Deaths:  p.deaths,
 		Log:     p.cfg.Log,
 		Metrics: p.cfg.Registerer,
 	})
@@ -218,12 +248,10 @@ func (p *Plane) URL() string { return "https://" + p.cfg.Advertise.String() }
 func (p *Plane) CA() *certs.CA { return p.ca }
 
 // NodeClient issues the certificate by which this machine's own node proves who
-// it is; other machines ask for theirs with a request of their own.
-func (p *Plane) NodeClient(name string) (certs.Pair, error) {
-	return p.ca.Client(certs.NodeUserPrefix+name, []string{certs.NodesGroup})
-}
+// it is; machines without a plane ask for theirs with a request.
+func (p *Plane) NodeClient(name string) (certs.Pair, error) { return p.ca.Node(name, true) }
 
-// NodeServing issues what this machine's own node shows on its server.
+// NodeServing issues what this machine's own node shows on its ports.
 func (p *Plane) NodeServing(name string, hosts []string) (certs.Pair, error) {
-	return p.ca.Server(certs.NodeUserPrefix+name, hosts)
+	return p.ca.NodeServer(name, true, hosts)
 }

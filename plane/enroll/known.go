@@ -1,0 +1,50 @@
+package enroll
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"copepod/plane/auth/token/join"
+	"copepod/plane/controllers/api"
+)
+
+// Known are the machines that may be members, by name. One whose Secret cannot
+// be read is left out.
+func Known(view api.View) map[string]Identity {
+	all := map[string]Identity{}
+	for obj := range view.List(api.Secrets, Namespace) {
+		secret, ok := obj.(*corev1.Secret)
+		if !ok || secret.Type != IdentityType {
+			continue
+		}
+		if id, err := decodeIdentity(secret); err == nil {
+			all[id.Name] = id
+		}
+	}
+	return all
+}
+
+// Announce makes a plane known that did not join by a token, because it began
+// the cluster: others find it by this when it was away.
+func (s *Server) Announce(ctx context.Context, m Member) error {
+	now := time.Now().UTC()
+	id := Identity{Name: m.Name, Role: join.RolePlane, Address: m.Address, Ports: m.Ports, Release: s.cfg.Version, Joined: now, Issued: now}
+	old, over, ok, err := identity(s.cfg.Objects().View(), m.Name)
+	if err != nil {
+		return fmt.Errorf("announce: %w", err)
+	}
+	if ok {
+		if old.Address == m.Address && old.Ports == m.Ports && now.Sub(old.Issued) < sweepInterval {
+			return nil
+		}
+		id.Key, id.TokenID, id.Joined = old.Key, old.TokenID, old.Joined
+	}
+	if err := s.keep(ctx, id, over); err != nil && !apierrors.IsConflict(err) && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("announce: %w", err)
+	}
+	return nil
+}
