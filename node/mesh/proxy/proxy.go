@@ -56,8 +56,9 @@ type Stats struct {
 }
 
 const (
-	retryListen = 5 * time.Second // until a node port that another process holds is tried again
-	attempts    = 3               // endpoints tried for one connection
+	retryListen = 5 * time.Second  // until a node port that another process holds is tried again
+	attempts    = 16               // endpoints tried for one connection; those of lost nodes fail at once
+	dialTimeout = 10 * time.Second // for all of them
 )
 
 // New checks the configuration; Run does the work.

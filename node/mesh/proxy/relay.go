@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -59,25 +60,31 @@ func (p *Proxy) serve(ctx context.Context, c net.Conn, port uint16) {
 	relay(c, pod)
 }
 
-// dial finds an endpoint that answers: one that has just gone may still be in
-// the table, so others are tried.
+// dial finds an endpoint that answers: one that has just gone, or whose node has,
+// may still be in the table, so others are tried.
 func (p *Proxy) dial(ctx context.Context, port uint16) (net.Conn, func(), error) {
-	var last error
-	for range attempts {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	last := errors.New("the Service is gone")
+	var tried []netip.AddrPort
+	for len(tried) < attempts && ctx.Err() == nil {
 		route, ok := p.cfg.Table.Node(port)
 		if !ok {
-			return nil, nil, errors.New("the Service is gone")
+			break
 		}
-		addr, done, err := route.Pick()
+		addr, done, err := route.PickExternal(tried...)
 		if err != nil {
-			return nil, nil, err
+			if len(tried) == 0 {
+				last = err
+			}
+			break
 		}
 		conn, err := p.cfg.Dial(ctx, addr)
 		if err == nil {
 			return conn, done, nil
 		}
 		done()
-		last = err
+		last, tried = err, append(tried, addr)
 	}
 	return nil, nil, last
 }

@@ -3,6 +3,7 @@ package table
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 )
 
@@ -12,24 +13,43 @@ type load struct {
 	routes int // ports that lead here; guarded by Table.mu
 }
 
-// Pick chooses a ready endpoint: of two taken at random, the one with fewer open
+// Pick chooses an endpoint for a connection from inside the cluster, of those
+// that were not tried: of two taken at random, the one with fewer open
 // connections ("the power of two choices", Mitzenmacher 2001). The caller calls
-// done when the connection ends. It returns ErrNoEndpoints when none is ready.
-func (p *Port) Pick() (addr netip.AddrPort, done func(), err error) {
-	return p.pick(rand.IntN)
+// done when the connection ends. It returns ErrNoEndpoints when none is left.
+func (p *Port) Pick(tried ...netip.AddrPort) (addr netip.AddrPort, done func(), err error) {
+	return pick(p.internal, tried, rand.IntN)
 }
 
-func (p *Port) pick(intn func(int) int) (netip.AddrPort, func(), error) {
-	n := len(p.endpoints)
-	if n == 0 {
+// PickExternal is Pick for a connection from outside the cluster.
+func (p *Port) PickExternal(tried ...netip.AddrPort) (addr netip.AddrPort, done func(), err error) {
+	return pick(p.external, tried, rand.IntN)
+}
+
+func pick(list []endpoint, tried []netip.AddrPort, intn func(int) int) (netip.AddrPort, func(), error) {
+	e := untried(list, tried, intn)
+	if e == nil {
 		return netip.AddrPort{}, nil, ErrNoEndpoints
 	}
-	e := &p.endpoints[intn(n)]
-	if n > 1 {
-		if o := &p.endpoints[intn(n)]; o.load.open.Load() < e.load.open.Load() {
+	if len(list) > 1 {
+		if o := untried(list, tried, intn); o.load.open.Load() < e.load.open.Load() {
 			e = o
 		}
 	}
 	e.load.open.Add(1)
 	return e.addr, func() { e.load.open.Add(-1) }, nil
+}
+
+// untried is the first that was not tried, from a random place on.
+func untried(list []endpoint, tried []netip.AddrPort, intn func(int) int) *endpoint {
+	if len(list) == 0 {
+		return nil
+	}
+	first := intn(len(list))
+	for i := range list {
+		if e := &list[(first+i)%len(list)]; !slices.Contains(tried, e.addr) {
+			return e
+		}
+	}
+	return nil
 }

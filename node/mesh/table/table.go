@@ -29,6 +29,8 @@ var ErrNoEndpoints = errors.New("no ready endpoint")
 // Table is the current set of routes. Its methods may be called from many
 // goroutines.
 type Table struct {
+	node string // which this is; "": nobody knows what is local
+
 	mu       sync.RWMutex // guards what follows
 	services map[types.NamespacedName]*service
 	virtual  map[netip.AddrPort]*Port
@@ -52,17 +54,25 @@ type Port struct {
 	NodePort uint16         // 0: none
 	Virtual  netip.AddrPort // not valid for a headless Service
 
-	endpoints []endpoint // ready ones; replaced, never changed
+	// Who takes connections, from inside the cluster and from outside; replaced,
+	// never changed.
+	internal, external []endpoint
+	all                []endpoint // whose loads this port holds
 }
 
 type endpoint struct {
-	addr netip.AddrPort
-	load *load
+	addr  netip.AddrPort
+	load  *load
+	local bool // on this node
 }
 
-// New makes an empty table.
-func New() *Table {
+// New makes an empty table of no node in particular.
+func New() *Table { return NewFor("") }
+
+// NewFor makes an empty table of a node: the traffic policy Local means its pods.
+func NewFor(node string) *Table {
 	return &Table{
+		node:     node,
 		services: map[types.NamespacedName]*service{},
 		virtual:  map[netip.AddrPort]*Port{},
 		nodes:    map[uint16]*Port{},
@@ -174,28 +184,60 @@ func (t *Table) port(s *service, sp *corev1.ServicePort) *Port {
 		p.Virtual = netip.AddrPortFrom(ip, p.Port)
 	}
 	seen := map[netip.AddrPort]bool{}
+	var draining []endpoint
 	for _, slice := range s.slices {
-		for _, addr := range ready(slice, sp.Name) {
-			if seen[addr] {
+		for _, f := range find(slice, sp.Name) {
+			if seen[f.addr] {
 				continue
 			}
-			seen[addr] = true
-			l := t.load[addr]
+			seen[f.addr] = true
+			l := t.load[f.addr]
 			if l == nil {
 				l = &load{}
-				t.load[addr] = l
+				t.load[f.addr] = l
 			}
 			l.routes++
-			p.endpoints = append(p.endpoints, endpoint{addr, l})
+			e := endpoint{f.addr, l, f.node != "" && f.node == t.node}
+			if f.ready {
+				p.all = append(p.all, e)
+			} else {
+				draining = append(draining, e)
+			}
 		}
 	}
+	ready := len(p.all)
+	p.all = append(p.all, draining...)
+	p.internal = choose(p.all, ready, s.spec.Spec.InternalTrafficPolicy != nil && *s.spec.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal)
+	p.external = choose(p.all, ready, s.spec.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal)
 	return p
+}
+
+// choose is those of the endpoints that take connections: the ready ones, which
+// come first, or, if there are none, those that terminate and still serve
+// (KEP-1669). local leaves out those on other nodes.
+func choose(all []endpoint, ready int, local bool) []endpoint {
+	pick := func(list []endpoint) []endpoint {
+		if !local {
+			return list
+		}
+		var here []endpoint
+		for _, e := range list {
+			if e.local {
+				here = append(here, e)
+			}
+		}
+		return here
+	}
+	if list := pick(all[:ready]); len(list) > 0 {
+		return list
+	}
+	return pick(all[ready:])
 }
 
 // release forgets the load of addresses that no port leads to any more.
 func (t *Table) release(ports []*Port) {
 	for _, p := range ports {
-		for _, e := range p.endpoints {
+		for _, e := range p.all {
 			if e.load.routes--; e.load.routes == 0 {
 				delete(t.load, e.addr)
 			}
@@ -203,8 +245,16 @@ func (t *Table) release(ports []*Port) {
 	}
 }
 
-// ready lists the addresses of a slice that take traffic on the named port.
-func ready(slice *discoveryv1.EndpointSlice, name string) []netip.AddrPort {
+// found is an address of a slice that takes traffic: because it is ready, or
+// because it terminates and still serves.
+type found struct {
+	addr  netip.AddrPort
+	node  string
+	ready bool
+}
+
+// find lists what a slice has for the named port.
+func find(slice *discoveryv1.EndpointSlice, name string) []found {
 	var port uint16
 	for _, p := range slice.Ports {
 		if p.Port != nil && (p.Name == nil && name == "" || p.Name != nil && *p.Name == name) {
@@ -214,19 +264,29 @@ func ready(slice *discoveryv1.EndpointSlice, name string) []netip.AddrPort {
 	if port == 0 {
 		return nil
 	}
-	var addrs []netip.AddrPort
-	for _, e := range slice.Endpoints {
-		if e.Conditions.Ready != nil && !*e.Conditions.Ready {
+	var list []found
+	for i := range slice.Endpoints {
+		e := &slice.Endpoints[i]
+		ready := e.Conditions.Ready == nil || *e.Conditions.Ready
+		draining := isTrue(e.Conditions.Serving) && isTrue(e.Conditions.Terminating)
+		if !ready && !draining {
 			continue
+		}
+		f := found{ready: ready}
+		if e.NodeName != nil {
+			f.node = *e.NodeName
 		}
 		for _, a := range e.Addresses {
 			if ip, err := netip.ParseAddr(a); err == nil {
-				addrs = append(addrs, netip.AddrPortFrom(ip, port))
+				f.addr = netip.AddrPortFrom(ip, port)
+				list = append(list, f)
 			}
 		}
 	}
-	return addrs
+	return list
 }
+
+func isTrue(b *bool) bool { return b != nil && *b }
 
 // Virtual finds the port behind an address and port of a Service.
 func (t *Table) Virtual(addr netip.AddrPort) (p *Port, ok bool) {

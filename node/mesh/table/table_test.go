@@ -61,9 +61,9 @@ func TestPickPrefersTheLessBusyOfTwo(t *testing.T) {
 	port, _ := tab.Virtual(netip.MustParseAddrPort("10.43.0.1:80"))
 	turn := 0
 	alternate := func(n int) int { turn++; return turn % n }
-	first, _, _ := port.pick(alternate)
+	first, _, _ := pick(port.internal, nil, alternate)
 	for range 3 {
-		addr, done, _ := port.pick(alternate)
+		addr, done, _ := pick(port.internal, nil, alternate)
 		if addr == first {
 			t.Errorf("picked %s, which has a connection open, over one that has none", addr)
 		}
@@ -133,5 +133,92 @@ func BenchmarkOneChangeAmong10000Services(b *testing.B) {
 	change := slice("s5000", "s5000", true, "10.42.0.1", "10.42.0.2")
 	for b.Loop() {
 		tab.SetSlice(change)
+	}
+}
+
+// on puts the endpoints of a slice on nodes.
+func on(s *discoveryv1.EndpointSlice, nodes ...string) *discoveryv1.EndpointSlice {
+	for i, n := range nodes {
+		s.Endpoints[i].NodeName = &n
+	}
+	return s
+}
+
+// picked is who is chosen in many tries.
+func picked(pick func(...netip.AddrPort) (netip.AddrPort, func(), error)) (addrs []string) {
+	for range 100 {
+		if addr, done, err := pick(); err == nil {
+			done()
+			addrs = append(addrs, addr.Addr().String())
+		}
+	}
+	slices.Sort(addrs)
+	return slices.Compact(addrs)
+}
+
+func TestTrafficPolicyLocalStaysOnTheNode(t *testing.T) {
+	cluster, local := corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal
+	inCluster, inLocal := corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal
+	for _, row := range []struct {
+		node                 string
+		external             corev1.ServiceExternalTrafficPolicy
+		internal             corev1.ServiceInternalTrafficPolicy
+		wantOuter, wantInner string
+	}{
+		{"n1", cluster, inCluster, "[10.42.0.1 10.42.1.2]", "[10.42.0.1 10.42.1.2]"},
+		{"n1", local, inCluster, "[10.42.0.1]", "[10.42.0.1 10.42.1.2]"},
+		{"n2", local, inLocal, "[10.42.1.2]", "[10.42.1.2]"},
+		{"n3", local, inLocal, "[]", "[]"},
+		{"", local, inLocal, "[]", "[]"},
+	} {
+		tab := NewFor(row.node)
+		s := svc("web", "10.43.0.1", 80, 30080)
+		s.Spec.ExternalTrafficPolicy, s.Spec.InternalTrafficPolicy = row.external, &row.internal
+		tab.SetService(s)
+		tab.SetSlice(on(slice("a", "web", true, "10.42.0.1", "10.42.1.2"), "n1", "n2"))
+		port, _ := tab.Node(30080)
+		if outer, inner := fmt.Sprint(picked(port.PickExternal)), fmt.Sprint(picked(port.Pick)); outer != row.wantOuter || inner != row.wantInner {
+			t.Errorf("%q, %s, %s: got %s from outside, %s from inside; want %s, %s", row.node, row.external, row.internal, outer, inner, row.wantOuter, row.wantInner)
+		}
+	}
+}
+
+func TestEndpointsThatWereTriedAreNotPickedAgain(t *testing.T) {
+	tab := New()
+	tab.SetService(svc("web", "10.43.0.1", 80, 30080))
+	tab.SetSlice(slice("a", "web", true, "10.42.0.1", "10.42.0.2", "10.42.0.3"))
+	port, _ := tab.Node(30080)
+	var tried []netip.AddrPort
+	for range 3 {
+		addr, _, err := port.Pick(tried...)
+		if err != nil || slices.Contains(tried, addr) {
+			t.Fatalf("picked %s after %v, %v", addr, tried, err)
+		}
+		tried = append(tried, addr)
+	}
+	if addr, _, err := port.Pick(tried...); !errors.Is(err, ErrNoEndpoints) {
+		t.Errorf("picked %s after all were tried, %v", addr, err)
+	}
+}
+
+func TestEndpointsThatTerminateServeWhenNoOtherDoes(t *testing.T) {
+	tab := New()
+	tab.SetService(svc("web", "10.43.0.1", 80, 30080))
+	leaving := slice("a", "web", false, "10.42.0.1")
+	leaving.Endpoints[0].Conditions.Serving, leaving.Endpoints[0].Conditions.Terminating = new(true), new(true)
+	tab.SetSlice(leaving)
+	port, _ := tab.Node(30080)
+	if got := fmt.Sprint(picked(port.Pick)); got != "[10.42.0.1]" {
+		t.Errorf("got %s, want the one that still serves", got)
+	}
+	tab.SetSlice(slice("b", "web", true, "10.42.0.2"))
+	port, _ = tab.Node(30080)
+	if got := fmt.Sprint(picked(port.Pick)); got != "[10.42.0.2]" {
+		t.Errorf("got %s, want the ready one alone", got)
+	}
+	tab.DeleteSlice(leaving)
+	tab.DeleteSlice(slice("b", "web", true))
+	if len(tab.load) != 0 {
+		t.Errorf("%d loads are left of no endpoints", len(tab.load))
 	}
 }

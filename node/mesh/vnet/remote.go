@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // Conn is one end of a connection between pods, as those who carry it elsewhere
@@ -38,7 +39,10 @@ type Alternatives interface {
 
 // attempts is how many pods of a Service one dial tries. Those on a node that is
 // known to be lost fail at once, so they cost nothing.
-const attempts = 16
+const (
+	attempts    = 16
+	dialTimeout = 10 * time.Second // after which no other is tried
+)
 
 // Deliver connects a pod of another node to a pod of this one. The caller has
 // checked that from is who it says. Virtual addresses lead nowhere: they were
@@ -60,6 +64,7 @@ func (n *Net) Deliver(_ context.Context, from, to netip.AddrPort) (Conn, error) 
 func (n *Net) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net.Conn, error) {
 	var tried []netip.AddrPort
 	var last error
+	var begin time.Time // of the second try: the first mostly is the last, and looks at no clock
 	for {
 		pod, done, virtual, err := n.route(to, tried)
 		if err != nil {
@@ -76,8 +81,10 @@ func (n *Net) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (net
 			done()
 		}
 		last = &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(pod), Err: err}
-		tried = append(tried, pod)
-		if _, again := n.cfg.Router.(Alternatives); !virtual || !again || len(tried) == attempts || ctx.Err() != nil {
+		if tried = append(tried, pod); begin.IsZero() {
+			begin = time.Now()
+		}
+		if _, again := n.cfg.Router.(Alternatives); !virtual || !again || len(tried) == attempts || ctx.Err() != nil || time.Since(begin) > dialTimeout {
 			return nil, last
 		}
 	}
