@@ -132,7 +132,7 @@ func depart(ctx context.Context, client kubernetes.Interface, name string, forKe
 	case err == nil:
 		if id, err := decodeIdentity(secret); err == nil {
 			out.Plane = id.Role == join.RolePlane
-			if forKey {
+			if forKey && id.Key != "" { // who began the cluster joined with none
 				entry.Keys = []string{id.Key}
 			}
 		} // a damaged one is as good as none: the name is refused all the same

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/authorization/union"
@@ -27,6 +28,7 @@ import (
 
 	"copepod/plane/apiserver"
 	"copepod/plane/auth/certs"
+	"copepod/plane/auth/keyfile"
 	"copepod/plane/auth/nodes"
 	"copepod/plane/auth/seal"
 	"copepod/plane/auth/token"
@@ -232,6 +234,12 @@ func (c *cluster) register(t testing.TB, m *enroll.Membership) {
 	if _, err := client.CoreV1().Nodes().UpdateStatus(t.Context(), node, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // others wait for what is ready
+		err := c.CoreV1().Nodes().Delete(context.Background(), m.Name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			t.Error(err)
+		}
+	})
 }
 
 // eventually waits for a condition.
@@ -243,5 +251,18 @@ func eventually(t testing.TB, what string, cond func() bool) {
 			t.Fatalf("%s: not within %s", what, patient)
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func copyFile(t testing.TB, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err == nil {
+		err = keyfile.Write(to, data)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -31,7 +31,8 @@ type Request struct {
 	Server  string     // HOST or HOST:PORT of any member's API
 	Token   string     // as it was pasted
 	Name    string     // of the node
-	Bind    netip.Addr // the machine's address; zero or unspecified: the one that leads to Server
+	Bind    netip.Addr // the address to come from; zero or unspecified: the one that leads to Server
+	Address netip.Addr // under which others reach the machine; zero: that
 	Ports   Ports
 	Version string // our own, as v1.2.3
 	Log     *slog.Logger
@@ -138,8 +139,8 @@ func (j *joiner) once(ctx context.Context, server string) (*Membership, error) {
 	if err != nil {
 		return nil, err
 	}
-	address := j.Bind
-	if !address.IsValid() || address.IsUnspecified() {
+	address := j.Address
+	if !address.IsValid() {
 		address = c.address()
 	}
 	client, err1 := certs.NewNodeCSR(j.key, j.Name)
@@ -161,6 +162,9 @@ func (j *joiner) once(ctx context.Context, server string) (*Membership, error) {
 	}
 	if a.Gossip == nil || (a.Role == join.RolePlane) != (a.Keys != nil) {
 		return nil, fmt.Errorf("server %s: its answer lacks keys", server)
+	}
+	if a.Role != join.RolePlane {
+		j.Ports.Peer = 0
 	}
 	m := &Membership{
 		Role: a.Role, Name: a.Name, Address: address, Ports: j.Ports, Cluster: j.token.Pin,

@@ -67,6 +67,9 @@ func (s *Server) join(ctx context.Context, r *http.Request, source netip.Addr) (
 		Name: req.Name, Role: rec.Role, Key: key, Address: req.Address, Ports: req.Ports,
 		Release: req.Version, TokenID: req.TokenID, Joined: now.UTC(), Issued: now.UTC(),
 	}
+	if id.Role != join.RolePlane { // it said where it would listen before it knew
+		id.Ports.Peer = 0
+	}
 	switch err := s.keep(ctx, id, over); {
 	case apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err):
 		return nil, refuse(CodeTaken, "node name %q was taken by another machine in this instant: give this machine another with --node-name", req.Name)

@@ -37,6 +37,10 @@ func (s *Server) Announce(ctx context.Context, m Member) error {
 	if err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
+	// One that was put out forgot its membership: it must not make itself a new one.
+	if _, revoked := s.cfg.Revoked.Entries().Find(m.Name); revoked && !ok {
+		return fmt.Errorf("announce: node %q was revoked", m.Name)
+	}
 	if ok {
 		if old.Address == m.Address && old.Ports == m.Ports && now.Sub(old.Issued) < sweepInterval {
 			return nil
