@@ -28,6 +28,11 @@ type Clone struct {
 	meter   *meter
 	globals []api.MutableGlobal // in the order of Image.names
 
+	// A function has a stack of its own, which stays as large as it ever grew; so
+	// they are made anew now and then.
+	functions map[string]api.Function
+	uses      int // since then
+
 	// Of the use under way.
 	guest   context.Context // of the guest's calls
 	quiet   func() bool     // lets go of the use's context
@@ -202,6 +207,7 @@ func (c *Clone) begin(ctx context.Context, u Use, host func(context.Context) con
 	}
 	c.guest = system.Context(c.guest)
 	c.quiet = context.AfterFunc(ctx, system.Interrupt)
+	c.uses++
 	return nil
 }
 
@@ -211,11 +217,26 @@ func (c *Clone) Meter() wasi.Meter { return c.meter }
 // Call calls a function that the module exports, with parameters that fit. The
 // Exit is nil if it returned; else the guest ended in it, and the use is over.
 func (c *Clone) Call(name string, params ...uint64) ([]uint64, *Exit) {
-	f := c.mod.ExportedFunction(name)
+	f := c.function(name)
 	if f == nil {
 		return nil, &Exit{Code: TrapCode, Reason: Trap, Message: "it exports no function " + shown(name)}
 	}
 	return c.call(f, params)
+}
+
+// functionUses is after how many uses a clone's functions are made anew.
+const functionUses = 100
+
+func (c *Clone) function(name string) api.Function {
+	if c.functions == nil || c.uses > functionUses {
+		c.functions, c.uses = map[string]api.Function{}, 0
+	}
+	f, ok := c.functions[name]
+	if !ok {
+		f = c.mod.ExportedFunction(name)
+		c.functions[name] = f
+	}
+	return f
 }
 
 func (c *Clone) call(f api.Function, params []uint64) (results []uint64, exit *Exit) {

@@ -28,6 +28,7 @@ type Exchange struct {
 	sent     bool         // the head of the response is on its way
 	held     bytes.Buffer // the response's body, while it is buffered
 	trailers http.Header
+	written  int64 // bytes of the body
 	head     int64 // bytes of headers that the guest has set
 	passed   bool  // the request was passed on
 }
@@ -208,10 +209,15 @@ func (e *Exchange) hold(c frame, in *bytes.Buffer, b []byte) {
 	in.Write(b)
 }
 
+// unseen is how much of a response net/http takes before it sends any of it.
+const unseen = 2 << 10
+
 // stream sends a part of the body. The guest waits for a slow client.
 func (e *Exchange) stream(c frame, b []byte) {
-	e.park()
-	defer e.resume()
+	if e.written += int64(len(b)); e.written > unseen {
+		e.park()
+		defer e.resume()
+	}
 	if !e.sent {
 		e.send()
 	}
