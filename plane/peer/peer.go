@@ -51,8 +51,8 @@ type Config struct {
 	GetClientCertificate func(*tls.CertificateRequestInfo) (*tls.Certificate, error)
 	// Authorize names the member to whom a verified certificate belongs, or
 	// says why it may not take part: not a member, or revoked. It is asked
-	// at each handshake, and every second for each open connection; it must
-	// answer at once and be safe for concurrent use.
+	// at each handshake and each request, and every second for each open
+	// connection; it must answer at once and be safe for concurrent use.
 	Authorize func(*x509.Certificate) (member string, err error)
 	// Dial connects to others. Nil is a net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)

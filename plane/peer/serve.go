@@ -49,6 +49,10 @@ func (p *Peer) answer(ctx context.Context, c *memberConn, handle Handler) error 
 	if err != nil {
 		return err
 	}
+	if err := p.stillWelcome(c); err != nil {
+		p.refused(reasonUnauthorized, c.RemoteAddr(), err)
+		return net.ErrClosed
+	}
 	hctx, cancel := context.WithTimeout(ctx, handleTimeout)
 	response, err := handle(hctx, c.member, request)
 	cancel()

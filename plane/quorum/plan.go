@@ -222,6 +222,8 @@ func (b ballot) shrink(n int) []step {
 		return cmp.Or(cmp.Compare(x.healthyFor, y.healthyFor), cmp.Compare(y.lag, x.lag), cmp.Compare(y.id, x.id))
 	})
 	out = append(out, rest...)
+	// Without those who do not answer the majority is smaller for the rest.
+	slices.SortStableFunc(out, func(x, y replica) int { return cmp.Compare(answers(x), answers(y)) })
 	var steps []step
 	for _, r := range out[:min(n, len(out))] {
 		s := b.dismiss(r)
@@ -234,4 +236,12 @@ func (b ballot) shrink(n int) []step {
 		}
 	}
 	return steps
+}
+
+// answers is 1 for who is there, 0 for who is not.
+func answers(r replica) int {
+	if r.lostFor > 0 {
+		return 0
+	}
+	return 1
 }
