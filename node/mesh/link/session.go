@@ -58,7 +58,7 @@ func (l *Link) newSession(p *peer, c, raw net.Conn, cert *x509.Certificate, call
 	s := &session{
 		link: l, peer: p, called: called, cert: cert, idle: time.Now(),
 		wire:    newWire(c, raw, 2*l.cfg.Silence),
-		renewAt: time.Now().Add(max(time.Until(cert.NotAfter)*7/10, time.Minute)),
+		renewAt: time.Now().Add(max(time.Until(cert.NotAfter)*7/10, time.Second)),
 		calls:   semaphore.NewWeighted(opening),
 		tunnels: map[*tunnel]struct{}{},
 	}
