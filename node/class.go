@@ -69,10 +69,15 @@ func (c *classes) runtime(ctx context.Context, class string) (runtime.Runtime, e
 	if err != nil {
 		return nil, err
 	}
-	if !handlers[rc.Handler] {
-		return nil, fmt.Errorf("RuntimeClass %q: no runtime for handler %q is configured on this node, only wasm", class, rc.Handler)
+	if handlers[rc.Handler] {
+		return c.wasm, nil
 	}
-	return c.wasm, nil
+	if more, ok := c.wasm.(runtime.Handlers); ok {
+		if rt, ok := more.Handler(rc.Handler); ok {
+			return rt, nil
+		}
+	}
+	return nil, fmt.Errorf("RuntimeClass %q: no runtime for handler %q is configured on this node, only wasm, wasm-cgi and wasm-http", class, rc.Handler)
 }
 
 // find is a class as the API has it, or, without the API, as it was when a pod

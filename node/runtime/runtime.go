@@ -44,6 +44,13 @@ type Runtime interface {
 	Create(ctx context.Context, spec Spec) (Container, error)
 }
 
+// Handlers is a Runtime that runs images in other ways too. A RuntimeClass names
+// one by its handler.
+type Handlers interface {
+	// Handler finds the Runtime for a handler that is not the plain one.
+	Handler(name string) (Runtime, bool)
+}
+
 // Container is one run of an image. Its methods may be called at once; it is
 // used once.
 type Container interface {

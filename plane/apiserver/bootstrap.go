@@ -144,10 +144,14 @@ func policyResource(obj runtime.Object) schema.GroupResource {
 	panic(fmt.Sprintf("apiserver: %T in the default policy", obj))
 }
 
-// ensureClasses creates the two priorities that Kubernetes reserves.
+// ensureClasses creates a RuntimeClass for each way that nodes run modules, and
+// the two priorities that Kubernetes reserves.
 func (s *Server) ensureClasses(ctx context.Context) error {
-	wasm := &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "wasm"}, Handler: "wasm"}
-	if err := s.createMissing(ctx, nodev1.Resource("runtimeclasses"), []local.Object{wasm}); err != nil {
+	var ways []local.Object
+	for _, handler := range []string{"wasm", "wasm-cgi", "wasm-http"} {
+		ways = append(ways, &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: handler}, Handler: handler})
+	}
+	if err := s.createMissing(ctx, nodev1.Resource("runtimeclasses"), ways); err != nil {
 		return err
 	}
 	return s.createMissing(ctx, schedulingv1.Resource("priorityclasses"), []local.Object{

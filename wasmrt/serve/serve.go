@@ -155,23 +155,14 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, log: cmp.Or(cfg.Log, slog.Default())}
 	s.life, s.end = context.WithCancel(context.Background())
 	image := wasmrt.ImageConfig{Program: cfg.Program}
-	switch cfg.Mode {
-	case CGI:
-		if !cfg.Module.Info().Command() {
-			return nil, &wasmrt.UnsupportedError{
-				Feature: "no function exported as _start",
-				Advice:  "a CGI program has a main function; for one that exports handle_request choose " + string(HTTP),
-			}
-		}
-	case HTTP:
-		if err := s.handler(); err != nil {
-			return nil, err
-		}
+	if err := Check(cfg.Module.Info(), cfg.Mode); err != nil {
+		return nil, fmt.Errorf("serve: %w", err)
+	}
+	if cfg.Mode == HTTP {
+		s.second = exports(cfg.Module.Info(), handleResponse)
 		s.setup = httpwasm.NewSetup(httpwasm.Config{Log: s.say})
 		image.Context = s.setup.Context
 		image.Init = []string{"_initialize", "_start"} // a module has one of them at most
-	default:
-		return nil, fmt.Errorf("serve: config: mode %q: want %s or %s", cfg.Mode, CGI, HTTP)
 	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.Limits.InitTime)
 	defer cancel()
@@ -197,20 +188,29 @@ const (
 	handleResponse = "handle_response"
 )
 
-// handler checks that the module is one of the http-wasm ABI.
-func (s *Server) handler() error {
-	exports := s.cfg.Module.Info().Exports
-	has := func(name string) bool {
-		return slices.Contains(exports, wasmrt.Export{Name: name, Kind: api.ExternTypeFunc})
+// Check tells whether a module can be served in a mode, as far as that shows
+// before it is started. It fails with a *wasmrt.UnsupportedError that says what
+// is missing.
+func Check(info wasmrt.ModuleInfo, mode Mode) error {
+	switch {
+	case mode != CGI && mode != HTTP:
+		return fmt.Errorf("mode %q: want %s or %s", mode, CGI, HTTP)
+	case mode == CGI && !info.Command():
+		return &wasmrt.UnsupportedError{
+			Feature: "no function exported as _start",
+			Advice:  "a CGI program has a main function; for a module that exports " + handleRequest + " choose " + string(HTTP),
+		}
+	case mode == HTTP && !exports(info, handleRequest):
+		return &wasmrt.UnsupportedError{
+			Feature: "no function exported as " + handleRequest,
+			Advice:  "export it as the http-wasm handler ABI has it; for a program that reads its request from the environment choose " + string(CGI),
+		}
 	}
-	s.second = has(handleResponse)
-	if has(handleRequest) {
-		return nil
-	}
-	return &wasmrt.UnsupportedError{
-		Feature: "no function exported as " + handleRequest,
-		Advice:  "export it as the http-wasm handler ABI has it; for a program that reads its request from the environment choose " + string(CGI),
-	}
+	return nil
+}
+
+func exports(info wasmrt.ModuleInfo, name string) bool {
+	return slices.Contains(info.Exports, wasmrt.Export{Name: name, Kind: api.ExternTypeFunc})
 }
 
 // fits checks the types of what the ABI calls.

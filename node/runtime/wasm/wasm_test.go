@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 }
 
 // newRuntime makes a runtime with the guest and some modules that do not run.
-func newRuntime(t *testing.T) (*wasm.Runtime, *wasmrt.Host) {
+func newRuntime(t *testing.T, more ...func(*registry.Store)) (*wasm.Runtime, *wasmrt.Host) {
 	t.Helper()
 	code, err := guest()
 	if err != nil {
@@ -69,6 +69,9 @@ func newRuntime(t *testing.T) (*wasm.Runtime, *wasmrt.Host) {
 		if _, err := images.Pack(t.Context(), code, registry.PackConfig{Ref: name}); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for _, add := range more {
+		add(images)
 	}
 	host, err := wasmrt.New(t.Context(), wasmrt.Config{CacheDir: cache})
 	if err != nil {
