@@ -72,7 +72,7 @@ func (a *app) root(args []string) *cobra.Command {
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.AddGroup(&cobra.Group{ID: ownGroup, Title: "Copepod:"}, &cobra.Group{ID: kubectlGroup, Title: "Kubernetes:"})
-	verbs := []*cobra.Command{a.up(), a.join(), a.token(), a.nodes(), a.run(), a.build(), a.push(), a.pull(), a.images(), a.version()}
+	verbs := []*cobra.Command{a.up(), a.join(), a.token(), a.nodes(), a.run(), a.build(), a.push(), a.pull(), a.images(), a.plane(), a.version()}
 	for _, v := range verbs {
 		v.GroupID = ownGroup
 		v.RunE = interruptible(v.RunE)

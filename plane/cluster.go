@@ -124,4 +124,3 @@ func (p *Plane) buildDetector() error {
 	p.deaths, err = detector.New(cfg)
 	return err
 }
-

@@ -188,6 +188,7 @@ func (p *Plane) buildAPI() error {
 	p.nodes = &relations{view: func() local.View { return p.api.Local().View() }}
 	p.api, err = apiserver.New(apiserver.Config{
 		Front:            p.joining.Front,
+		Paths:            p.operations(),
 		Authorizers:      p.nodes.authorizers(),
 		Store:            p.objects,
 		Health:           p.store.Health,

@@ -25,6 +25,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/endpoints/openapi"
+	genericapirequest "k8s.io/apiserver/pkg/endpoints/request"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	"k8s.io/apiserver/pkg/util/feature"
 
@@ -113,7 +114,9 @@ func (s *Server) genericConfig(sch *scheme.Scheme, auth *auth, objects reader) (
 	c.MaxRequestsInFlight, c.MaxMutatingRequestsInFlight = cfg.MaxReads, cfg.MaxWrites
 	c.RequestTimeout = cfg.RequestTimeout
 	c.ShutdownWatchTerminationGracePeriod = cfg.ShutdownTimeout
-	c.LongRunningFunc = longRunning
+	c.LongRunningFunc = func(r *http.Request, info *genericapirequest.RequestInfo) bool {
+		return longRunning(r, info) || cfg.Paths[r.URL.Path] != nil
+	}
 	c.AuditBackend, c.AuditPolicyRuleEvaluator = cfg.Audit, cfg.AuditPolicy
 	c.EnableMetrics = false // ours shows the same and more
 	if cfg.Front != nil {
@@ -161,6 +164,9 @@ func (s *Server) install(sch *scheme.Scheme, set *kinds.Set, config *genericapis
 	}
 	s.installMetrics()
 	s.installDiscovery()
+	for path, h := range s.cfg.Paths {
+		s.generic.Handler.NonGoRestfulMux.Handle(path, h)
+	}
 	var err error
 	s.local, err = local.New(local.Config{
 		Scheme:     sch,

@@ -61,6 +61,10 @@ type Config struct {
 	// hands on what is not its own. Nil: there is none.
 	Front func(http.Handler) http.Handler
 
+	// Paths are further handlers, behind authentication, authorization (as
+	// non-resource URLs) and audit. They may take as long as their client does.
+	Paths map[string]http.Handler
+
 	// ServiceAddresses is the range of cluster IPs; zero: 10.43.0.0/16.
 	ServiceAddresses netip.Prefix
 	// UnreachableSeconds is the default toleration of lost nodes; zero: 2.
