@@ -19,7 +19,7 @@ import (
 )
 
 // apart is a host that compiles in child processes.
-func apart(t *testing.T, cfg wasmrt.Config) *wasmrt.Host {
+func apart(t testing.TB, cfg wasmrt.Config) *wasmrt.Host {
 	t.Helper()
 	command, err := compile.Self(compilerVerb)
 	if err != nil {
@@ -128,7 +128,14 @@ func TestSmallModulesDoNotWaitForLargeOnes(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for n := range byte(4) {
-		wg.Go(func() { load(t, h, large(n)) })
+		wg.Go(func() {
+			m, err := h.Load(t.Context(), large(n))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			m.Close()
+		})
 	}
 	for pages := range uint32(4) {
 		load(t, h, program(pages+1))

@@ -80,30 +80,6 @@ func BenchmarkHostCall(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1e6, "ns/call")
 }
 
-// go test -run '^$' -bench Kill ./wasmrt
-func BenchmarkKill(b *testing.B) {
-	for name, code := range map[string][]byte{"loop": spinning, "calls": program(1, yieldForever...)} {
-		b.Run(name, func(b *testing.B) {
-			h := newHost(b)
-			m := load(b, h, code)
-			var worst time.Duration
-			for b.Loop() {
-				b.StopTimer()
-				i := start(b, h, m, wasmrt.Program{})
-				for i.Stats().CPU < 5*time.Millisecond {
-					time.Sleep(time.Millisecond)
-				}
-				b.StartTimer()
-				begin := time.Now()
-				i.Kill()
-				<-i.Done()
-				worst = max(worst, time.Since(begin))
-			}
-			b.ReportMetric(float64(worst.Microseconds()), "µs-worst")
-		})
-	}
-}
-
 // go test -run '^$' -bench Serve ./wasmrt
 func BenchmarkServe(b *testing.B) {
 	h := newHost(b)

@@ -14,7 +14,7 @@ import (
 	"copepod/wasmrt/internal/wasmtest"
 )
 
-func hostWith(t *testing.T, cfg wasmrt.Config) *wasmrt.Host {
+func hostWith(t testing.TB, cfg wasmrt.Config) *wasmrt.Host {
 	t.Helper()
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
