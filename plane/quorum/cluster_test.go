@@ -25,10 +25,11 @@ const patience = 60 * time.Second
 
 // machines are members of a plane in one process, over TLS on loopback.
 type machines struct {
-	t   testing.TB
-	ca  *peertest.CA
-	cfg store.Config // of each store
-	all []*machine
+	t    testing.TB
+	ca   *peertest.CA
+	cfg  store.Config // of each store
+	want int          // voters
+	all  []*machine
 
 	mu    sync.Mutex // guards what follows
 	known map[string]quorum.Member
@@ -46,7 +47,7 @@ type machine struct {
 
 func newMachines(t testing.TB, cfg store.Config) *machines {
 	cfg.Log = slog.New(slog.DiscardHandler)
-	return &machines{t: t, ca: peertest.NewCA(t), cfg: cfg, known: map[string]quorum.Member{}}
+	return &machines{t: t, ca: peertest.NewCA(t), cfg: cfg, want: 3, known: map[string]quorum.Member{}}
 }
 
 // start brings up one more machine: the first founds the cluster.
@@ -74,7 +75,7 @@ func (ms *machines) run(m *machine, join bool) {
 	sc.Dir, sc.NodeID, sc.Transport, sc.Forwarder, sc.Join = m.dir, m.name, p.Raft(), p, join
 	st, stopStore := storetest.Start(ms.t, sc)
 	stopPeer := peertest.Run(ms.t, p, st.Serve)
-	q, err := quorum.New(quorum.Config{Store: st, Members: ms.members, Voters: ms.voters(), Log: sc.Log,
+	q, err := quorum.New(quorum.Config{Store: st, Members: ms.members, Voters: ms.want, Log: sc.Log,
 		Stable: 100 * time.Millisecond, Dead: 300 * time.Millisecond, Interval: 30 * time.Millisecond})
 	if err != nil {
 		ms.t.Fatal(err)
@@ -98,8 +99,6 @@ func listenAgain(address string) (l net.Listener, err error) {
 	}
 	return nil, err
 }
-
-func (ms *machines) voters() int { return 3 }
 
 // tell is what gossip would do.
 func (ms *machines) tell(m *machine, alive bool) {
@@ -357,7 +356,7 @@ func TestGarbageOnTheStreamOfRaftChangesNothing(t *testing.T) {
 	for i, garbage := range [][]byte{
 		[]byte("GET / HTTP/1.1\r\n\r\n"),
 		bytes.Repeat([]byte{0xff}, 4096),
-		append([]byte{0, 0x87, 0xa4, 'T', 'e', 'r', 'm', 0xdb}, 0xff, 0xff, 0xff, 0xff),                     // a string of 4 GiB
+		append([]byte{0, 0x87, 0xa4, 'T', 'e', 'r', 'm', 0xdb}, 0xff, 0xff, 0xff, 0xff),                      // a string of 4 GiB
 		append([]byte{0, 0x87, 0xa7, 'E', 'n', 't', 'r', 'i', 'e', 's', 0xdd}, 0x7f, 0xff, 0xff, 0xff, 0xc0), // 2 Gi entries
 		append([]byte{0, 0x81, 0xa6, 'L', 'e', 'a', 'd', 'e', 'r', 0xc6}, 0xff, 0xff, 0xff, 0xf0, 1),         // 4 GiB of bytes
 		bytes.Repeat([]byte{0x9f}, 64<<10),
@@ -410,4 +409,33 @@ func TestRevokedMemberGainsNothing(t *testing.T) {
 	if d.store.Snapshot().Get("secret") != nil {
 		t.Error("got what was written after the revocation at a revoked member, want nothing")
 	}
+}
+
+func TestTwoOfFiveMayBeLostAtOnce(t *testing.T) {
+	ms := newMachines(t, store.Config{})
+	ms.want = 5
+	storetest.WaitReady(t, ms.start().store)
+	for range 4 {
+		ms.start()
+	}
+	ms.votes("n0 n1 n2 n3 n4", "")
+	first := ms.leader()
+	second := ms.all[0]
+	if second == first {
+		second = ms.all[1]
+	}
+	first.kill()
+	second.kill()
+	first.alive, second.alive = false, false
+	var left []string
+	for _, m := range ms.all {
+		if m.alive {
+			ms.put(m, "by "+m.name, "x")
+			left = append(left, m.name)
+		}
+	}
+	ms.tell(first, false)
+	ms.tell(second, false)
+	ms.votes(strings.Join(left, " "), "") // of whom one more may be lost
+	ms.same()
 }

@@ -11,10 +11,10 @@ const long = time.Hour
 
 // read makes replicas of words: a name and marks.
 //
-//	*  leads      v  voter     n  non-voter    j  not yet joined
-//	d  dead       l  lost for a moment         h  healthy for a moment only
-//	x  may not vote            f  failing for long, though it answers
-//	u  the plane knows it no longer            m  moved to another address
+//   - leads      v  voter     n  non-voter    j  not yet joined
+//     d  dead       l  lost for a moment         h  healthy for a moment only
+//     x  may not vote            f  failing for long, though it answers
+//     u  the plane knows it no longer            m  moved to another address
 func read(words string) []replica {
 	var all []replica
 	for _, w := range strings.Fields(words) {

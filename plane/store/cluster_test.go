@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"copepod/plane/store"
+	"copepod/plane/store/mvcc"
 	"copepod/plane/store/storetest"
 )
 
@@ -286,6 +287,31 @@ func TestKeysExpireOnceWhoeverLeads(t *testing.T) {
 		c.settle()
 		if got := c.members[old].Snapshot(); got.Len() != 0 || got.Revision() != 40 {
 			c.t.Errorf("got %d keys at revision %d, want none after 20 writes and 20 deletions", got.Len(), got.Revision())
+		}
+	})
+}
+
+// What comes from another member may be anything: it is answered or refused,
+// and harms nobody.
+func FuzzServe(f *testing.F) {
+	st, stop := storetest.Start(f, store.Config{})
+	f.Cleanup(stop)
+	storetest.WaitReady(f, st)
+	group := mvcc.AppendGroup(nil, mvcc.Group{Session: 1, Seq: 1, Lowest: 1}, mvcc.AppendTxn(nil, mvcc.Txn{{Kind: mvcc.Put, Key: "a", Value: []byte("v")}}))
+	f.Add(append([]byte{1, 1}, group...))
+	for _, text := range []string{"", "\x01", "\x02\x01", "\x01\x02\x05", "\x01\x03", "\x01\x04\x09", "\x01\x09",
+		"\x01\x05" + `{"do":"remove","id":"n1"}`, "\x01\x05" + `{"do":"transfer"}`, "\x01\x05{"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, request []byte) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		answer, err := st.Serve(ctx, "n9", request)
+		if (err == nil) != (len(answer) >= 2) {
+			t.Fatalf("got %d bytes and %v, want an answer or an error", len(answer), err)
+		}
+		if err := st.Health(); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"copepod/plane/store/mvcc"
+
+	"github.com/klauspost/compress/s2"
 )
 
 // A command that cannot be read does nothing; one that can is executed alike
@@ -21,6 +23,7 @@ func FuzzCommandIsReadOrRefusedAsAWhole(f *testing.F) {
 	})
 	f.Add(mvcc.EncodeTxns(time.UnixMilli(5), txn), true)
 	f.Add(mvcc.EncodeTxns(time.UnixMilli(5), txn[:3]), true)
+	f.Add(mvcc.EncodeGroups(time.UnixMilli(5), mvcc.AppendGroup(nil, mvcc.Group{Session: 9, Seq: 2, Lowest: 1}, txn)), true)
 	f.Add(mvcc.EncodeExpire(time.UnixMilli(99), 10), true)
 	f.Add(mvcc.EncodeCompact(time.UnixMilli(7), 1), false)
 	f.Fuzz(func(t *testing.T, command []byte, fix bool) {
@@ -42,7 +45,7 @@ func FuzzCommandIsReadOrRefusedAsAWhole(f *testing.F) {
 			}
 		}
 		var a, b bytes.Buffer
-		if err := errors.Join(one.Publish().WriteImage(&a), two.Publish().WriteImage(&b)); err != nil {
+		if err := errors.Join(one.Image().Write(&a), two.Image().Write(&b)); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(a.Bytes(), b.Bytes()) {
@@ -59,8 +62,11 @@ func FuzzImageIsReadOrRefused(f *testing.F) {
 		if _, err := m.Apply(mvcc.EncodeTxns(time.UnixMilli(1), txn)); err != nil {
 			f.Fatal(err)
 		}
+		if _, err := m.Apply(mvcc.EncodeGroups(time.UnixMilli(1), mvcc.AppendGroup(nil, mvcc.Group{Session: 9, Seq: 2, Lowest: 1}, txn))); err != nil {
+			f.Fatal(err)
+		}
 		var image bytes.Buffer
-		if err := m.Publish().WriteImage(&image); err != nil {
+		if err := m.Image().Write(&image); err != nil {
 			f.Fatal(err)
 		}
 		f.Add(image.Bytes(), true)
@@ -77,7 +83,7 @@ func FuzzImageIsReadOrRefused(f *testing.F) {
 			return
 		}
 		var again bytes.Buffer
-		if err := m.Publish().WriteImage(&again); err != nil {
+		if err := m.Image().Write(&again); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := mvcc.ReadImage(&again, mvcc.Limits{}); err != nil {
@@ -107,4 +113,17 @@ func fixFrames(image []byte) {
 		sum = crc32.Update(sum, table, image[at+4:at+8])
 		at += 8 + n
 	}
+}
+
+// frame makes the rest of an image of one block.
+func frame(raw []byte) []byte {
+	block := s2.Encode(nil, raw)
+	table := crc32.MakeTable(crc32.Castagnoli)
+	b := binary.LittleEndian.AppendUint32(nil, uint32(len(block)))
+	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(block, table))
+	b = append(b, block...)
+	sum := crc32.Update(0, table, b[4:8])
+	b = append(b, make([]byte, 8)...)
+	b = binary.LittleEndian.AppendUint64(b, 1)
+	return binary.LittleEndian.AppendUint32(b, sum)
 }
