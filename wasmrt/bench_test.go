@@ -3,6 +3,7 @@
 package wasmrt_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -102,55 +103,101 @@ func BenchmarkServe(b *testing.B) {
 	})
 }
 
+// What servers cost that nobody calls, after each has answered once: memory of
+// the process, its processor time, and a collection. The network is in memory,
+// as pods' is.
+//
 // go test -run '^$' -bench Idle -benchtime 1x ./wasmrt
 func BenchmarkIdle(b *testing.B) {
 	for _, row := range []struct {
 		name  string
 		code  func(testing.TB) []byte
 		count int
-		boot  bool // wait until it answers
+		ask   func(testing.TB, *memoryListener)
 	}{
-		{"c", func(t testing.TB) []byte { return cGuest(t, "main") }, 10_000, false},
-		{"go", func(t testing.TB) []byte { return goGuest(t, "serve") }, 200, true},
+		{"c", func(t testing.TB) []byte { return cGuest(t, "serve") }, 10_000, askEcho},
+		{"go", func(t testing.TB) []byte { return goGuest(t, "serve") }, 1_000, askHTTP},
 	} {
 		b.Run(row.name, func(b *testing.B) {
 			h := newHost(b)
 			m := load(b, h, row.code(b))
-			for b.Loop() {
-				idle(b, h, m, row.count, row.boot)
+			for range b.N {
+				idle(b, h, m, row.count, row.ask)
 			}
 		})
 	}
 }
 
-func idle(b *testing.B, h *wasmrt.Host, m *wasmrt.Module, count int, boot bool) {
+// dial connects to a listener in memory, by a pair of sockets.
+func dial(t testing.TB, l *memoryListener) net.Conn {
+	t.Helper()
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ends [2]net.Conn
+	for i, fd := range pair {
+		f := os.NewFile(uintptr(fd), "pair")
+		if ends[i], err = net.FileConn(f); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	}
+	l.arrive(ends[1])
+	return ends[0]
+}
+
+func askEcho(t testing.TB, l *memoryListener) {
+	c := dial(t, l)
+	defer c.Close()
+	var b [5]byte
+	if _, err := c.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, b[:]); err != nil || string(b[:]) != "hello" {
+		t.Fatalf("got %q, %v", b, err)
+	}
+}
+
+func askHTTP(t testing.TB, l *memoryListener) {
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return dial(t, l), nil },
+	}}
+	resp, err := client.Get("http://server/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func idle(b *testing.B, h *wasmrt.Host, m *wasmrt.Module, count int, ask func(testing.TB, *memoryListener)) {
+	debug.FreeOSMemory()
 	before := resident(b)
 	var all []*wasmrt.Instance
-	begin := time.Now()
+	began := time.Now()
 	for range count {
-		p := wasmrt.Program{Args: []string{"x", "park"}}
-		if boot {
-			l := listen(b)
-			p.Listeners = []wasmrt.Listener{{Listener: l}}
-			defer func(l net.Listener) { l.Close() }(l)
-			all = append(all, start(b, h, m, p))
-			get(b, l)
-			continue
+		l := newMemoryListener()
+		i, err := h.Start(b.Context(), m, wasmrt.Program{Args: []string{"serve"}, Listeners: []wasmrt.Listener{{Listener: l}}})
+		if err != nil {
+			b.Fatal(err)
 		}
-		r, _ := io.Pipe()
-		p.Stdin = r
-		all = append(all, start(b, h, m, p))
+		all = append(all, i)
+		ask(b, l)
 	}
-	b.ReportMetric(time.Since(begin).Seconds(), "s/all-started")
+	b.ReportMetric(time.Since(began).Seconds(), "s/all-answered")
 	time.Sleep(time.Second)
 	debug.FreeOSMemory()
-	b.ReportMetric(float64(resident(b)-before)/float64(count)/1024, "KiB/instance")
+	b.ReportMetric(float64(resident(b)-before)/float64(count)/1024, "KiB/server")
 	cpu := processTime(b)
-	time.Sleep(2 * time.Second)
-	b.ReportMetric(100*(processTime(b)-cpu).Seconds()/2, "%-of-a-core")
-	begin = time.Now()
+	time.Sleep(4 * time.Second)
+	b.ReportMetric(100*(processTime(b)-cpu).Seconds()/4, "%-of-a-core")
+	began = time.Now()
 	runtime.GC()
-	b.ReportMetric(float64(time.Since(begin).Milliseconds()), "ms/GC")
+	b.ReportMetric(ms(time.Since(began)), "ms/GC")
 	for _, i := range all {
 		i.Kill()
 	}
