@@ -3,10 +3,17 @@ package enroll_test
 import (
 	"cmp"
 	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -215,6 +222,12 @@ func (c *cluster) as(t testing.TB, m *enroll.Membership) *kubernetes.Clientset {
 	t.Helper()
 	config := m.API(c.address)
 	config.QPS = -1
+	pair, err := m.ClientPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// From files client-go would take a new one after some minutes only.
+	config.CertFile, config.KeyFile, config.CertData, config.KeyData = "", "", pair.CertPEM, pair.KeyPEM
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		t.Fatal(err)
@@ -265,4 +278,50 @@ func copyFile(t testing.TB, from, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func keyOf(t testing.TB, dir string) *ecdsa.PrivateKey {
+	t.Helper()
+	key, _, err := certs.NodeKey(filepath.Join(dir, "node", "client.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// install puts a certificate where a machine has its own.
+func install(t testing.TB, dir string, pair tls.Certificate) {
+	t.Helper()
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
+	if err := keyfile.Write(filepath.Join(dir, "node", "client.crt"), certPEM); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// otherCA is the directory of a CA that is not the cluster's.
+func otherCA(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	if _, err := certs.LoadOrCreateCA(filepath.Join(dir, "pki")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// signBy signs with the CA of a data directory, whatever the dates.
+func signBy(t testing.TB, dir string, key *ecdsa.PrivateKey, subject pkix.Name, from, until time.Time) tls.Certificate {
+	t.Helper()
+	ca, err := tls.LoadX509KeyPair(filepath.Join(dir, "pki", "ca.crt"), filepath.Join(dir, "pki", "ca.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: subject, NotBefore: from, NotAfter: until,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.Leaf, key.Public(), ca.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }

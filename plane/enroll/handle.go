@@ -36,7 +36,7 @@ func (s *Server) handle(method, name string, do call) http.Handler {
 		}
 		defer leave()
 		// Without a deadline a body that trickles in would keep its place for ever.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.bodyTimeout))
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		ctx, cancel := context.WithTimeout(r.Context(), workTimeout)
 		defer cancel()

@@ -76,7 +76,7 @@ func (s *Server) join(ctx context.Context, r *http.Request, source netip.Addr) (
 	case err != nil:
 		return nil, s.unavailable("identity not stored", err)
 	}
-	a, refusal := s.certify(view, id, req.Client, req.Serving)
+	a, refusal := s.certify(id, req.Client, req.Serving)
 	if refusal != nil {
 		return nil, refusal
 	}
@@ -198,7 +198,7 @@ func sameKey(a, b any) bool {
 }
 
 // certify signs what was checked. Empty requests are not asked for.
-func (s *Server) certify(view api.View, id Identity, client, serving string) (*answer, *Refusal) {
+func (s *Server) certify(id Identity, client, serving string) (*answer, *Refusal) {
 	plane := id.Role == join.RolePlane
 	a := &answer{Role: id.Role, Name: id.Name, CA: string(s.cfg.CA.PEM()), Planes: s.cfg.Planes(), Settings: s.cfg.Settings}
 	for _, c := range []struct {

@@ -61,7 +61,8 @@ type Server struct {
 	lines   *rate.Limiter // of refusals in the log: strangers decide how many there are
 	answers *prometheus.CounterVec
 
-	spending sync.Mutex // a token's uses are taken one after the other
+	bodyTimeout time.Duration
+	spending    sync.Mutex // a token's uses are taken one after the other
 }
 
 // NewServer checks the configuration.
@@ -79,6 +80,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "copepod_enroll_answers_total", Help: "Requests of machines to join, renew or get keys, by outcome.",
 		}, []string{"request", "outcome"}),
+		bodyTimeout: bodyTimeout,
 	}
 	s.paths.Handle(JoinPath, s.handle(http.MethodPost, "join", s.join))
 	s.paths.Handle(RenewPath, s.handle(http.MethodPost, "renew", s.renew))
