@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"copepod/cmd/config"
-	"copepod/plane/enroll"
 )
 
 // advertised is the address under which other machines reach this one.
@@ -33,18 +32,6 @@ func advertised(cfg config.Config) (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, errors.New("this machine has no address that others could reach; give one with --advertise, or another --bind")
-}
-
-// machineName is the name under which a machine joined, or will start.
-func machineName(cfg config.Config) (string, error) {
-	m, err := enroll.Load(cfg.DataDir)
-	if errors.Is(err, enroll.ErrNoMembership) {
-		return nodeName(cfg)
-	}
-	if err != nil {
-		return "", err
-	}
-	return m.Name, nil
 }
 
 // nodeName is the configured name, or the machine's, as the name of a Node. Nodes

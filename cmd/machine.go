@@ -43,21 +43,14 @@ func newMachine(cfg config.Config, images *registry.Store, log *slog.Logger) (*m
 	m := &machine{cfg: cfg, images: images, log: log, metrics: prometheus.NewRegistry(), ready: make(chan struct{})}
 	m.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
-	if m.addr, err = advertised(cfg); err != nil {
+	if m.cfg, m.member, err = settle(cfg); err != nil {
 		return nil, err
 	}
-	if m.name, err = nodeName(cfg); err != nil {
+	if m.addr, err = advertised(m.cfg); err != nil {
 		return nil, err
 	}
-	switch m.member, err = enroll.Load(cfg.DataDir); {
-	case errors.Is(err, enroll.ErrNoMembership):
-		m.member = nil
-	case err != nil:
+	if m.name, err = nodeName(m.cfg); err != nil {
 		return nil, err
-	default:
-		if err := m.joined(); err != nil {
-			return nil, err
-		}
 	}
 	if err := enroll.LoadRevoked(cfg.DataDir, &m.revoked); err != nil {
 		return nil, err
@@ -66,18 +59,29 @@ func newMachine(cfg config.Config, images *registry.Store, log *slog.Logger) (*m
 	return m, err
 }
 
-// joined takes from the membership what all machines must have in common, and
-// who this one is.
-func (m *machine) joined() error {
-	if m.cfg.Node.Name != "" && m.cfg.Node.Name != m.member.Name {
-		return fmt.Errorf("node name %q: this machine joined as %q; leave --node-name out, or join anew with another --data-dir", m.cfg.Node.Name, m.member.Name)
+// settle takes from the membership, if the data directory holds one, what was
+// agreed when the machine joined: who it is, where, and what all machines have in
+// common.
+func settle(cfg config.Config) (config.Config, *enroll.Membership, error) {
+	m, err := enroll.Load(cfg.DataDir)
+	if errors.Is(err, enroll.ErrNoMembership) {
+		return cfg, nil, nil
 	}
-	if m.addr != m.member.Address {
-		return fmt.Errorf("address %s: this machine joined as %s; start it with --bind %s, or join anew with another --data-dir", m.addr, m.member.Address, m.member.Address)
+	if err != nil {
+		return cfg, nil, err
 	}
-	m.name = m.member.Name
-	m.cfg.Network.PodCIDR, m.cfg.Network.ServiceCIDR = m.member.Settings.PodCIDR, m.member.Settings.ServiceCIDR
-	return nil
+	if cfg.Node.Name != "" && cfg.Node.Name != m.Name {
+		return cfg, nil, fmt.Errorf("node name %q: this machine joined as %q; leave --node-name out, or join anew with another --data-dir", cfg.Node.Name, m.Name)
+	}
+	if cfg.Bind.IsLoopback() && !cfg.Advertise.IsValid() {
+		cfg.Bind = m.Address // the default means: as when it joined
+	}
+	if addr, err := advertised(cfg); err != nil || addr != m.Address {
+		return cfg, nil, fmt.Errorf("address %s: this machine joined as %s; start it with --advertise %s, or join anew with another --data-dir", addr, m.Address, m.Address)
+	}
+	cfg.Node.Name = m.Name
+	cfg.Network.PodCIDR, cfg.Network.ServiceCIDR = m.Settings.PodCIDR, m.Settings.ServiceCIDR
+	return cfg, m, nil
 }
 
 // holdsPlane says whether a part of the control plane is here.

@@ -60,7 +60,7 @@ func (m *machine) runNode(ctx context.Context, con *console, id *identity) error
 		Images:      registry.Shared{Store: m.images, Peers: images{client, id, m.name}.peers},
 		Serve:       m.images.Handler(),
 		Network:     net.pods,
-		PodCIDR:     m.cfg.Network.PodCIDR,
+		MeshPort:    m.cfg.Network.MeshPort,
 		Certificate: id.serving.GetCertificate,
 		ClientCA:    id.roots,
 		Callers:     []string{plane.NodeClient},

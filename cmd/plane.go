@@ -171,23 +171,25 @@ func (a *app) planeRecover() *cobra.Command {
 }
 
 // closedStore configures the store of a machine that does not run.
-func closedStore(cfg config.Config) (store.Config, func(), error) {
-	unlock, err := lockDataDir(cfg.DataDir)
+func closedStore(cfg config.Config) (_ store.Config, unlock func(), err error) {
+	if unlock, err = lockDataDir(cfg.DataDir); err != nil {
+		return store.Config{}, nil, err
+	}
+	defer func() {
+		if err != nil {
+			unlock()
+		}
+	}()
+	if cfg, _, err = settle(cfg); err != nil {
+		return store.Config{}, nil, err
+	}
+	addr, err := advertised(cfg)
 	if err != nil {
 		return store.Config{}, nil, err
 	}
-	name, err := machineName(cfg)
-	if err == nil {
-		var addr string
-		if addr, err = peerAddress(cfg); err == nil {
-			return store.Config{Dir: filepath.Join(cfg.DataDir, "store"), NodeID: name, Advertise: addr}, unlock, nil
-		}
+	name, err := nodeName(cfg)
+	if err != nil {
+		return store.Config{}, nil, err
 	}
-	unlock()
-	return store.Config{}, nil, err
-}
-
-func peerAddress(cfg config.Config) (string, error) {
-	addr, err := advertised(cfg)
-	return hostPort(addr, cfg.Plane.Port), err
+	return store.Config{Dir: filepath.Join(cfg.DataDir, "store"), NodeID: name, Advertise: hostPort(addr, cfg.Plane.Port)}, unlock, nil
 }

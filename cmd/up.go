@@ -55,17 +55,17 @@ func (a *app) start(ctx context.Context, cfg config.Config, source string) error
 	if err != nil {
 		return err
 	}
+	m, err := newMachine(cfg, images, log)
+	if err != nil {
+		return err
+	}
 	con := newConsole(a.out)
-	con.line("%s on %s, data in %s\n", con.paint(bold, "copepod "+release), cfg.Bind, cfg.DataDir)
+	con.line("%s on %s, data in %s\n", con.paint(bold, "copepod "+release), m.cfg.Bind, cfg.DataDir)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	built := a.prepare(ctx, con, images, source) // a compiler needs no cluster
 	ended := make(chan error, 1)
-	m, err := newMachine(cfg, images, log)
-	if err != nil {
-		return err
-	}
 	go func() { ended <- m.run(ctx, con) }()
 	stopped := func() error {
 		cancel(nil)

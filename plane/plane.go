@@ -216,6 +216,7 @@ func (p *Plane) buildControl() error {
 		As:      func(user string) api.Client { return client{p.api.Local().As(user)} },
 		RootCA:  p.ca.PEM(),
 		Deaths:  p.deaths,
+		PodCIDR: p.cfg.Pods,
 		Log:     p.cfg.Log,
 		Metrics: p.cfg.Registerer,
 	})
