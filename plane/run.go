@@ -38,7 +38,11 @@ func (p *Plane) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		return p.lead(ctx, p.control.Run, p.placing.Run, p.deaths.Run, p.joining.Keep)
+		parts := []func(context.Context) error{p.control.Run, p.placing.Run, p.deaths.Run, p.joining.Keep}
+		if p.peers != nil {
+			parts = append(parts, p.showRoles)
+		}
+		return p.lead(ctx, parts...)
 	})
 	for _, follow := range p.followers() {
 		g.Go(func() error {
