@@ -22,10 +22,6 @@ import (
 	"copepod/wasmrt/compile"
 )
 
-// interruptedCode is the exit code of a run that was ended from outside: 128 + 2,
-// as a shell shows a process that Ctrl-C ended.
-const interruptedCode = 130
-
 // localRun is what `run --local` was told: one module in a pod's sandbox, with
 // this terminal for its streams, and no cluster.
 type localRun struct {
@@ -34,11 +30,12 @@ type localRun struct {
 	listen  []string // [HOST]:PORT
 	memory  string   // a quantity; empty: the runtime's default
 	network bool
+	trace   bool
 }
 
 // Flags of `run` that mean something only with --local, and only without it.
 var (
-	localFlags   = []string{"dir", "listen", "memory", "net"}
+	localFlags   = []string{"dir", "listen", "memory", "net", "trace"}
 	clusterFlags = []string{"name", "namespace", "port", "replicas", "kubeconfig", "timeout"}
 )
 
@@ -49,6 +46,7 @@ func (l *localRun) addFlags(c *cobra.Command) {
 	f.StringArrayVar(&l.listen, "listen", nil, "with --local: [HOST]:PORT, open as the next file descriptor from 3 on (LISTEN_FDS); HOST is 127.0.0.1 unless given; may be repeated")
 	f.StringVar(&l.memory, "memory", "", "with --local: most memory that it may have, as 64Mi (default 4Gi)")
 	f.BoolVar(&l.network, "net", false, "with --local: let it open sockets of its own on this machine's network")
+	f.BoolVar(&l.trace, "trace", false, "with --local: write a line to standard error for each call that it makes to the host, as strace does")
 	c.Example += "\n  copepod run --local app.wasm --dir ./data::/data --env DEBUG=1 -- --verbose input.txt"
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w; what is meant for the program goes after --", err)
@@ -88,6 +86,10 @@ func (a *app) local(ctx context.Context, dataDir string, args, env []string, l l
 	}
 	program.Name, program.Args = name, append([]string{name}, args[1:]...)
 	program.Stdin, program.Stdout, program.Stderr = a.in, a.out, a.err
+	program.Terminal = a.terminals()
+	if l.trace {
+		program.Trace = a.err
+	}
 	log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	compiler, err := compile.Self(compileVerb)
 	if err != nil {
@@ -111,11 +113,11 @@ func (a *app) local(ctx context.Context, dataDir string, args, env []string, l l
 	if err != nil {
 		return err
 	}
-	return exitOf(name, exit)
+	return exitOf(ctx, name, exit)
 }
 
 // exitOf makes the end of the program the end of this one.
-func exitOf(name string, exit wasmrt.Exit) error {
+func exitOf(ctx context.Context, name string, exit wasmrt.Exit) error {
 	const most = 255 // systems keep the low byte only, and 256 must not become success
 	code := int(min(exit.Code, most))
 	switch exit.Reason {
@@ -124,15 +126,15 @@ func exitOf(name string, exit wasmrt.Exit) error {
 	case wasmrt.Error:
 		return &exitError{code: code}
 	case wasmrt.Killed: // nobody else kills it
-		return &exitError{code: interruptedCode}
+		return &exitError{code: signalCode(ctx)}
 	}
 	return &exitError{code: code, err: fmt.Errorf("%s: %s", name, exit.Message)}
 }
 
-// interrupted is err, unless it came of Ctrl-C, of which there is nothing to say.
+// interrupted is err, unless it came of a signal, of which there is nothing to say.
 func interrupted(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return &exitError{code: interruptedCode}
+		return &exitError{code: signalCode(ctx)}
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"copepod/cmd/build"
@@ -100,7 +101,8 @@ func TestLocalRun(t *testing.T) {
 	t.Run("SaysWhatIsWrong", b.saysWhatIsWrong)
 	t.Run("ShowsTheDirectoriesItIsGiven", b.showsDirectories)
 	t.Run("ServesOnItsListener", b.serves)
-	t.Run("EndsWithCtrlC", b.endsWithCtrlC)
+	t.Run("EndsWithASignal", b.endsWithASignal)
+	t.Run("TracesItsCalls", b.traces)
 	t.Run("TakesAnImageOfTheStore", b.takesAnImage)
 	t.Run("BuildsC", b.buildsC)
 }
@@ -211,10 +213,23 @@ func (b *localBench) serves(t *testing.T) {
 	}
 }
 
-func (b *localBench) endsWithCtrlC(t *testing.T) {
+func (b *localBench) endsWithASignal(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a process cannot interrupt itself on Windows")
 	}
+	for s, want := range map[os.Signal]int{os.Interrupt: 130, syscall.SIGTERM: 143} {
+		t.Run(s.String(), func(t *testing.T) { b.endsWith(t, s, want) })
+	}
+}
+
+func (b *localBench) traces(t *testing.T) {
+	b.rows(t, []row{
+		{name: "on", args: []string{"--trace", b.guest, "exit", "3"}, code: 3, errs: "proc_exit(3) = ?"},
+		{name: "off", args: []string{b.guest, "exit", "3"}, code: 3},
+	})
+}
+
+func (b *localBench) endsWith(t *testing.T, s os.Signal, want int) {
 	out, w := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
@@ -228,11 +243,11 @@ func (b *localBench) endsWithCtrlC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := self.Signal(os.Interrupt); err != nil {
+	if err := self.Signal(s); err != nil {
 		t.Fatal(err)
 	}
-	if code := <-ended; code != 130 {
-		t.Errorf("got code %d, want 130", code)
+	if code := <-ended; code != want {
+		t.Errorf("got code %d, want %d", code, want)
 	}
 }
 

@@ -75,7 +75,13 @@ func shapeOf(name string, params int) string {
 // traced is a call that is written down, also if the guest does not come back
 // from it.
 func (s *System) traced(name string, f function, call frame) errno {
-	given := frame{mem: call.mem, arg: append([]uint64{}, call.arg[:len(f.params)]...)} // results go where arguments were
+	given := frame{mem: call.mem, arg: make([]uint64, len(f.params))} // results go where arguments were
+	for i, v := range call.arg[:len(f.params)] {
+		if f.params[i] == 'i' {
+			v = uint64(uint32(v)) // the upper half is whatever was there
+		}
+		given.arg[i] = v
+	}
 	shape := shapeOf(name, len(f.params))
 	line := append([]byte(name), '(')
 	line = append(given.appendArguments(line, shape), ") = "...)

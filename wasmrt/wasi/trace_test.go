@@ -52,6 +52,8 @@ func TestATraceShowsCallsAsStraceDoes(t *testing.T) {
 	p, n := g.text(strings.Repeat("a", maxShownText+1))
 	g.call("path_unlink_file", rootFD, p, n)
 	lines(`path_unlink_file(3, "` + strings.Repeat("a", maxShownText) + `"…) = 44 noent`)
+	functions["fd_close"].host("fd_close").Call(g.ctx, g.mod, []uint64{99 | 5<<32, 0}) // as compiled guests leave it
+	lines("fd_close(99) = 8 badf")
 	g.exits("proc_exit", 3)
 	lines("proc_exit(3) = ?")
 }

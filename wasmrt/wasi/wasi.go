@@ -96,13 +96,19 @@ func (f function) types() []api.ValueType {
 // modules are left to others.
 func Instantiate(ctx context.Context, runtime wazero.Runtime, imports []Import) error {
 	builder := runtime.NewHostModuleBuilder(ModuleName)
-	done := map[string]bool{}
+	done := map[string]string{} // by name, the types
 	for _, i := range imports {
-		if i.Module != ModuleName || done[i.Name] {
+		if i.Module != ModuleName {
 			continue
 		}
-		done[i.Name] = true
 		f, ok := find(i)
+		if have, again := done[i.Name]; again && ok {
+			if have != f.params {
+				return fmt.Errorf("wasi: %s.%s is imported in two dialects, of preview1 and of WasmEdge's version 1; use version 2 (%s_v2)", i.Module, i.Name, i.Name)
+			}
+			continue
+		}
+		done[i.Name] = f.params
 		if !ok {
 			return fmt.Errorf("wasi: %s.%s%v %v is not provided", i.Module, i.Name, i.Params, i.Results)
 		}
