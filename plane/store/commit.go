@@ -173,23 +173,25 @@ func (s *Store) gather(first *proposal) []*proposal {
 // in the order in which they were made.
 func (s *Store) launch(r *raft.Raft, ps []*proposal) flight {
 	f := flight{start: time.Now()}
-	var groups, txns [][]byte
+	var parts, txns [][]byte
 	for _, p := range ps {
 		if p.group != nil {
-			f.foreign, groups = append(f.foreign, p), append(groups, p.group)
+			f.foreign, parts = append(f.foreign, p), append(parts, p.group)
 			continue
 		}
-		f.proposals, txns = append(f.proposals, p), append(txns, p.txns...)
+		f.proposals = append(f.proposals, p)
+		txns = append(txns, p.txns...)
 	}
 	if len(f.proposals) > 0 {
 		f.own = s.groups.begin(txns)
 		s.metrics.entryTxns.Observe(float64(len(txns)))
 	}
 	if !s.mayForward(r) || r.State() == raft.Leader && s.unsettled.Load() == 0 {
+		groups := len(parts)
 		if f.own != nil {
-			groups = append(groups, f.own.enc)
+			groups, parts = groups+1, append(parts, f.own.parts...)
 		}
-		entry := mvcc.EncodeGroups(f.start, groups...)
+		entry := mvcc.EncodeGroups(f.start, groups, parts...)
 		s.metrics.entryBytes.Observe(float64(len(entry)))
 		f.future = r.ApplyLog(raft.Log{Data: entry}, 0)
 		return f

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -28,8 +29,8 @@ const (
 // own machine says so, however it got into the log.
 type ownGroup struct {
 	mvcc.Group
-	enc  []byte
-	done chan struct{} // closed when it has happened here; then one of these is set
+	parts [][]byte      // its encoding
+	done  chan struct{} // closed when it has happened here; then one of these is set
 	// replies are what its transactions came to; revs is all that is known
 	// of that when it happened before a snapshot that this member took.
 	replies []mvcc.Reply
@@ -54,7 +55,8 @@ func (g *groups) begin(txns [][]byte) *ownGroup {
 		own.Lowest = min(own.Lowest, seq)
 	}
 	g.waiting[g.last] = own
-	own.enc = mvcc.AppendGroup(nil, own.Group, txns...)
+	own.parts = append(make([][]byte, 0, len(txns)+1), mvcc.AppendGroupHead(nil, own.Group, len(txns)))
+	own.parts = append(own.parts, txns...)
 	return own
 }
 
@@ -105,7 +107,7 @@ func (o *ownGroup) outcome(now *mvcc.Snapshot) []mvcc.Reply {
 		return o.replies
 	}
 	replies := make([]mvcc.Reply, len(o.revs))
-	_, txns, err := mvcc.ReadGroup(o.enc)
+	_, txns, err := mvcc.ReadGroup(bytes.Join(o.parts, nil))
 	for i, rev := range o.revs {
 		switch {
 		case err != nil || i >= len(txns):
@@ -136,13 +138,14 @@ func recollect(now *mvcc.Snapshot, rev mvcc.Revision, txn mvcc.Txn) mvcc.Reply {
 // persist puts a group forward until it has happened here, ctx ends, or
 // patience does. err is why it did not happen at first.
 func (s *Store) persist(ctx context.Context, r *raft.Raft, own *ownGroup, err error) error {
+	group := bytes.Join(own.parts, nil)
 	deadline := time.NewTimer(retryFor)
 	defer deadline.Stop()
 	for {
 		changed := s.leaders.next()
 		attempt := make(chan error, 1)
 		actx, cancel := context.WithTimeout(ctx, attemptFor)
-		go func() { attempt <- s.putForward(actx, r, own.enc) }()
+		go func() { attempt <- s.putForward(actx, r, group) }()
 		again := (<-chan time.Time)(nil)
 		for waiting := true; waiting; {
 			select {
@@ -185,7 +188,7 @@ func (s *Store) gaveUp(err error) error {
 // putForward tries once to get a group into the log, here or at the leader.
 func (s *Store) putForward(ctx context.Context, r *raft.Raft, group []byte) error {
 	if r.State() == raft.Leader {
-		_, err := s.apply(ctx, r, mvcc.EncodeGroups(time.Now(), group))
+		_, err := s.apply(ctx, r, mvcc.EncodeGroups(time.Now(), 1, group))
 		return err
 	}
 	_, err := s.ask(ctx, askPropose, group)

@@ -67,16 +67,18 @@ func AppendTxn(dst []byte, txn Txn) []byte {
 
 // EncodeTxns makes a command of transactions encoded by AppendTxn. now is the
 // time that their deadlines count from.
-func EncodeTxns(now time.Time, txns ...[]byte) []byte { return encodeParts(kindTxns, now, txns) }
+func EncodeTxns(now time.Time, txns ...[]byte) []byte {
+	return encodeParts(kindTxns, now, len(txns), txns)
+}
 
-func encodeParts(kind byte, now time.Time, parts [][]byte) []byte {
+func encodeParts(kind byte, now time.Time, count int, parts [][]byte) []byte {
 	size := 2 * binary.MaxVarintLen64
 	for _, p := range parts {
 		size += len(p)
 	}
 	body := make([]byte, commandHeader, commandHeader+size)
 	body = binary.AppendUvarint(body, uint64(now.UnixMilli()))
-	body = binary.AppendUvarint(body, uint64(len(parts)))
+	body = binary.AppendUvarint(body, uint64(count))
 	for _, p := range parts {
 		body = append(body, p...)
 	}

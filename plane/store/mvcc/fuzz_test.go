@@ -23,7 +23,7 @@ func FuzzCommandIsReadOrRefusedAsAWhole(f *testing.F) {
 	})
 	f.Add(mvcc.EncodeTxns(time.UnixMilli(5), txn), true)
 	f.Add(mvcc.EncodeTxns(time.UnixMilli(5), txn[:3]), true)
-	f.Add(mvcc.EncodeGroups(time.UnixMilli(5), mvcc.AppendGroup(nil, mvcc.Group{Session: 9, Seq: 2, Lowest: 1}, txn)), true)
+	f.Add(mvcc.EncodeGroups(time.UnixMilli(5), 1, mvcc.AppendGroup(nil, mvcc.Group{Session: 9, Seq: 2, Lowest: 1}, txn)), true)
 	f.Add(mvcc.EncodeExpire(time.UnixMilli(99), 10), true)
 	f.Add(mvcc.EncodeCompact(time.UnixMilli(7), 1), false)
 	f.Fuzz(func(t *testing.T, command []byte, fix bool) {
@@ -62,7 +62,7 @@ func FuzzImageIsReadOrRefused(f *testing.F) {
 		if _, err := m.Apply(mvcc.EncodeTxns(time.UnixMilli(1), txn)); err != nil {
 			f.Fatal(err)
 		}
-		if _, err := m.Apply(mvcc.EncodeGroups(time.UnixMilli(1), mvcc.AppendGroup(nil, mvcc.Group{Session: 9, Seq: 2, Lowest: 1}, txn))); err != nil {
+		if _, err := m.Apply(mvcc.EncodeGroups(time.UnixMilli(1), 1, mvcc.AppendGroup(nil, mvcc.Group{Session: 9, Seq: 2, Lowest: 1}, txn))); err != nil {
 			f.Fatal(err)
 		}
 		var image bytes.Buffer

@@ -27,6 +27,7 @@ type Machine struct {
 	groups   []GroupReplies // for TakeGroups
 
 	scratch []decodedOp
+	ends    []int // of transactions in scratch
 }
 
 // mark says that everything up to rev had happened by the time now.

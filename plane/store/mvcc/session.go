@@ -34,20 +34,25 @@ const maxSessions = 1024
 // AppendGroup appends the encoding of a group of transactions, which AppendTxn
 // encoded, to dst.
 func AppendGroup(dst []byte, g Group, txns ...[]byte) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, g.Session)
-	dst = binary.AppendUvarint(dst, g.Seq)
-	dst = binary.AppendUvarint(dst, g.Lowest)
-	dst = binary.AppendUvarint(dst, uint64(len(txns)))
+	dst = AppendGroupHead(dst, g, len(txns))
 	for _, t := range txns {
 		dst = append(dst, t...)
 	}
 	return dst
 }
 
-// EncodeGroups makes a command of groups encoded by AppendGroup. now is the
-// time that the deadlines in them count from.
-func EncodeGroups(now time.Time, groups ...[]byte) []byte {
-	return encodeParts(kindGroups, now, groups)
+// AppendGroupHead appends what comes before the transactions of a group.
+func AppendGroupHead(dst []byte, g Group, txns int) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, g.Session)
+	dst = binary.AppendUvarint(dst, g.Seq)
+	dst = binary.AppendUvarint(dst, g.Lowest)
+	return binary.AppendUvarint(dst, uint64(txns))
+}
+
+// EncodeGroups makes a command of so many groups, encoded by AppendGroup, in
+// one part or more. now is the time that the deadlines in them count from.
+func EncodeGroups(now time.Time, groups int, parts ...[]byte) []byte {
+	return encodeParts(kindGroups, now, groups, parts)
 }
 
 // ReadGroup reads what AppendGroup made, all of it: what comes from another
@@ -187,7 +192,7 @@ func (m *Machine) applyGroups(c command) ([]Reply, error) {
 	}
 	m.scratch = m.scratch[:0]
 	parts := make([]part, 0, c.txns)
-	var ends []int
+	ends := m.ends[:0]
 	body := c.body
 	for range c.txns {
 		g, n, rest, err := decodeGroup(body)
@@ -206,6 +211,7 @@ func (m *Machine) applyGroups(c command) ([]Reply, error) {
 	if len(body) != 0 {
 		return nil, fmt.Errorf("command: %w: %d bytes after the last group", ErrCorrupt, len(body))
 	}
+	m.ends = ends
 	replies := make([]Reply, len(ends))
 	start := 0
 	for _, p := range parts {

@@ -25,7 +25,7 @@ func group(session, seq, lowest uint64, keys ...string) []byte {
 
 func apply(t *testing.T, m *mvcc.Machine, groups ...[]byte) []mvcc.Reply {
 	t.Helper()
-	replies, err := m.Apply(mvcc.EncodeGroups(time.UnixMilli(1), groups...))
+	replies, err := m.Apply(mvcc.EncodeGroups(time.UnixMilli(1), len(groups), groups...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestSessionsAreBoundedAndAlike(t *testing.T) {
 		session := r.Uint64N(1500)
 		seqs[session]++
 		seq := seqs[session]
-		command := mvcc.EncodeGroups(time.UnixMilli(int64(step)), group(session, seq, max(1, seq-min(seq-1, r.Uint64N(3))), fmt.Sprint("k", r.IntN(50))))
+		command := mvcc.EncodeGroups(time.UnixMilli(int64(step)), 1, group(session, seq, max(1, seq-min(seq-1, r.Uint64N(3))), fmt.Sprint("k", r.IntN(50))))
 		for range 1 + r.IntN(2) {
 			_, err := one.Apply(command)
 			_, again := two.Apply(command)
@@ -189,7 +189,7 @@ func FuzzGroupThatIsReadCanBeApplied(f *testing.F) {
 			return
 		}
 		m := mvcc.NewMachine(mvcc.Limits{})
-		replies, err := m.Apply(mvcc.EncodeGroups(time.UnixMilli(1), b))
+		replies, err := m.Apply(mvcc.EncodeGroups(time.UnixMilli(1), 1, b))
 		if err != nil || len(replies) != len(txns) {
 			t.Fatalf("got %v and %d replies for %d transactions, want it applied", err, len(replies), len(txns))
 		}
