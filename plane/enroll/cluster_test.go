@@ -59,6 +59,7 @@ type cluster struct {
 	dir                   string
 	address               string
 	planes                atomic.Pointer[[]enroll.Member]
+	raft                  atomic.Pointer[map[string]string]
 
 	stop  context.CancelFunc
 	ended []chan error
@@ -117,11 +118,13 @@ func startCluster(dir string) (*cluster, error) {
 	c.address = listener.Addr().String()
 	self := netip.MustParseAddrPort(c.address)
 	c.planes.Store(&[]enroll.Member{{Name: "plane-1", Address: self.Addr(), Ports: enroll.Ports{API: self.Port()}}})
+	c.raft.Store(&map[string]string{})
 	c.enroll, err = enroll.NewServer(enroll.ServerConfig{
 		Dir: dir, CA: c.ca, Version: release, Log: log,
 		Objects:  func() enroll.Objects { return c.Local() },
 		Fresh:    st.ReadIndex,
 		Planes:   func() []enroll.Member { return *c.planes.Load() },
+		Raft:     func() map[string]string { return *c.raft.Load() },
 		Settings: enroll.Settings{PodCIDR: netip.MustParsePrefix("10.42.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.43.0.0/16")},
 	})
 	if err != nil {

@@ -12,7 +12,9 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -42,7 +44,8 @@ type FollowConfig struct {
 
 // Follow keeps a machine's list of revoked machines and its gossip keys as the
 // cluster has them, on disk too, and tells the leader by AnnotationKeys how far
-// it is. Every machine runs it, until ctx ends.
+// it is. Every machine runs it, until ctx ends. A machine that was put out hears
+// it here: the error is ErrRevoked, and nothing that it does is wanted any more.
 func Follow(ctx context.Context, cfg FollowConfig) error {
 	if cfg.Dir == "" || cfg.Node == "" || cfg.Client == nil || cfg.Revoked == nil {
 		return errors.New("enroll: follow: Dir, Node, Client and Revoked are needed")
@@ -52,14 +55,18 @@ func Follow(ctx context.Context, cfg FollowConfig) error {
 		return err
 	}
 	f := &follower{FollowConfig: cfg, ring: ring, log: cmp.Or(cfg.Log, slog.Default()).With("part", "enroll")}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f.object(ctx, f.watchRevoked, f.setRevoked)
-	}()
-	f.object(ctx, f.watchKeys, f.setKeys)
-	<-done
-	return nil
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return f.object(ctx, f.watchRevoked, f.setRevoked) })
+	g.Go(func() error { return f.object(ctx, f.watchKeys, f.setKeys) })
+	return g.Wait()
+}
+
+// ErrRevoked says that this machine is not a member any more.
+var ErrRevoked = errors.New("this machine is not a member of the cluster any more: it left or was revoked; to come back, join anew with `copepod join` and a fresh --data-dir")
+
+// revoked tells the answer to a machine that was put out.
+func revoked(err error) bool {
+	return apierrors.IsUnauthorized(err) && apierrors.HasStatusCause(err, causeRevoked)
 }
 
 // LoadRevoked gives a list what the machine of a data directory heard last, so
@@ -87,9 +94,13 @@ type follower struct {
 }
 
 // object hands over one object as it is and whenever it changes.
-func (f *follower) object(ctx context.Context, open func(context.Context, metav1.ListOptions) (watch.Interface, error), set func(context.Context, runtime.Object) error) {
+func (f *follower) object(ctx context.Context, open func(context.Context, metav1.ListOptions) (watch.Interface, error), set func(context.Context, runtime.Object) error) error {
 	for ctx.Err() == nil {
-		if err := f.once(ctx, open, set); err != nil && ctx.Err() == nil {
+		err := f.once(ctx, open, set)
+		if revoked(err) {
+			return fmt.Errorf("node %q: %w", f.Node, ErrRevoked)
+		}
+		if err != nil && ctx.Err() == nil {
 			f.log.Info("cluster's lists are asked for again", "err", err)
 		}
 		select {
@@ -97,6 +108,7 @@ func (f *follower) object(ctx context.Context, open func(context.Context, metav1
 		case <-time.After(followRetry):
 		}
 	}
+	return nil
 }
 
 // once watches from nothing: the first event is the object as it is now.

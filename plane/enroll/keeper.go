@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,6 +27,8 @@ const (
 	// its late user hears why.
 	showSpent = 24 * time.Hour
 	keepRetry = time.Second
+	// showInterval is between two looks at what Nodes show of Raft.
+	showInterval = time.Second
 )
 
 var errNoRing = errors.New("gossip keys are not stored yet")
@@ -34,6 +37,46 @@ var errNoRing = errors.New("gossip keys are not stored yet")
 // key, replaces it whenever a machine was put out, and removes what has expired.
 // It runs on the leader, until ctx ends.
 func (s *Server) Keep(ctx context.Context) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if s.cfg.Raft != nil {
+		work.Go(func() { s.showRaft(ctx) })
+	}
+	return s.keepKeys(ctx)
+}
+
+// showRaft keeps AnnotationRaft of all Nodes as Raft has them.
+func (s *Server) showRaft(ctx context.Context) {
+	for ctx.Err() == nil {
+		raft := s.cfg.Raft()
+		for obj := range s.cfg.Objects().View().List(api.Nodes, "") {
+			node, ok := obj.(*corev1.Node)
+			if !ok || node.Annotations[AnnotationRaft] == raft[node.Name] {
+				continue
+			}
+			next := node.DeepCopy()
+			if next.Annotations == nil {
+				next.Annotations = map[string]string{}
+			}
+			next.Annotations[AnnotationRaft] = raft[node.Name]
+			if raft[node.Name] == "" {
+				delete(next.Annotations, AnnotationRaft)
+			}
+			_, err := s.cfg.Objects().Update(ctx, next)
+			if err != nil && ctx.Err() == nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+				s.log.Info("part in the plane not shown", "node", node.Name, "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(showInterval):
+		}
+	}
+}
+
+func (s *Server) keepKeys(ctx context.Context) error {
 	sweep := time.Now()
 	for ctx.Err() == nil {
 		changes, err := s.cfg.Objects().Watch(ctx, api.ConfigMaps, s.cfg.Objects().View().Revision())

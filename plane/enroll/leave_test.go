@@ -255,6 +255,44 @@ func TestFollowerWithoutAPlaneRemembersWhoWasRevoked(t *testing.T) {
 	})
 }
 
+func TestRevokedMachineHearsIt(t *testing.T) {
+	m, req := one.machine(t, "hears-it", join.RoleNode)
+	ended := make(chan error, 1)
+	client := one.as(t, m)
+	go func() {
+		ended <- enroll.Follow(t.Context(), enroll.FollowConfig{Dir: req.Dir, Node: m.Name, Client: client, Revoked: &revoke.List{}, Log: quiet()})
+	}()
+	if _, err := enroll.Revoke(t.Context(), one, m.Name); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, enroll.ErrRevoked) {
+			t.Errorf("got %v, want ErrRevoked", err)
+		}
+	case <-time.After(patient):
+		t.Error("it goes on")
+	}
+}
+
+func TestNodesShowTheirPartInRaft(t *testing.T) {
+	m, _ := one.machine(t, "shown", join.RolePlane)
+	one.register(t, m)
+	shows := func(want string) func() bool {
+		return func() bool {
+			node, err := one.CoreV1().Nodes().Get(t.Context(), m.Name, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return node.Annotations[enroll.AnnotationRaft] == want
+		}
+	}
+	one.raft.Store(&map[string]string{m.Name: "voter"})
+	eventually(t, "it is shown as a voter", shows("voter"))
+	one.raft.Store(&map[string]string{})
+	eventually(t, "it is shown as none", shows(""))
+}
+
 func TestNodesReadTheListsAndNothingElse(t *testing.T) {
 	m, _ := one.machine(t, "curious", join.RoleNode)
 	client := one.as(t, m)

@@ -45,6 +45,9 @@ type ServerConfig struct {
 	// Planes are the machines that serve the API now, this one included.
 	Planes   func() []Member
 	Settings Settings
+	// Raft tells of each member of the store whether it is "voter" or "nonvoter".
+	// Keep shows it on the Nodes. Nil: nothing is shown.
+	Raft func() map[string]string
 	// Revoked is kept up to date by Run. Nil: a list of its own.
 	Revoked    *revoke.List
 	Version    string // our own, as v1.2.3
@@ -124,6 +127,9 @@ func (s *Server) Front(next http.Handler) http.Handler {
 	})
 }
 
+// causeRevoked tells a machine that it was put out from other reasons for a 401.
+const causeRevoked metav1.CauseType = "copepod.dev/revoked"
+
 // unauthorized answers as the API does.
 func unauthorized(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "application/json")
@@ -132,6 +138,7 @@ func unauthorized(w http.ResponseWriter, err error) {
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
 		Status:   metav1.StatusFailure, Message: err.Error(),
 		Reason: metav1.StatusReasonUnauthorized, Code: http.StatusUnauthorized,
+		Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: causeRevoked, Message: err.Error()}}},
 	})
 }
 
