@@ -39,6 +39,7 @@ const patience = 30 * time.Second
 // agent is a node whose API is in memory and whose programs are functions.
 type agent struct {
 	t      *testing.T
+	node   *node.Node
 	api    kubernetes.Interface
 	rt     *runtimetest.Fake
 	client *http.Client // as the API server
@@ -46,7 +47,9 @@ type agent struct {
 	stop   func()
 }
 
-func startNode(t *testing.T, dir string, api kubernetes.Interface) *agent {
+// startNode starts a node and waits until it is ready, unless it is to boot
+// without an API.
+func startNode(t *testing.T, dir string, api kubernetes.Interface, change ...func(*node.Config)) *agent {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -55,19 +58,23 @@ func startNode(t *testing.T, dir string, api kubernetes.Interface) *agent {
 	pool, cert := certificate(t, "apiserver")
 	rt := runtimetest.NewFake(runtimetest.Programs())
 	metrics := prometheus.NewRegistry()
-	n, err := node.New(node.Config{
+	cfg := node.Config{
 		Name: "n1", Version: "v1.37.0", Runtime: "wazero://1.12.0", Client: api, Dir: dir, Listener: l, Addr: netip.MustParseAddr("127.0.0.1"),
 		Wasm: rt, Network: vnet.New(vnet.Config{}), PodCIDR: netip.MustParsePrefix("10.42.0.0/16"),
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }, ClientCA: pool, Callers: []string{"apiserver"},
 		Metrics: metrics, Registerer: metrics,
-	})
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	n, err := node.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
-	a := &agent{t: t, api: api, rt: rt, url: "https://" + l.Addr().String(), client: &http.Client{Transport: &http.Transport{
+	a := &agent{t: t, node: n, api: api, rt: rt, url: "https://" + l.Addr().String(), client: &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12},
 	}}}
 	stopped := false
@@ -83,12 +90,19 @@ func startNode(t *testing.T, dir string, api kubernetes.Interface) *agent {
 		a.client.CloseIdleConnections()
 	}
 	t.Cleanup(a.stop)
-	select {
-	case <-n.Ready():
-	case <-time.After(patience):
-		t.Fatal("the node did not become ready")
+	if cfg.Offline == 0 {
+		a.awaitReady()
 	}
 	return a
+}
+
+func (a *agent) awaitReady() {
+	a.t.Helper()
+	select {
+	case <-a.node.Ready():
+	case <-time.After(patience):
+		a.t.Fatal("the node did not become ready")
+	}
 }
 
 // certificate makes one that is its own authority, for both ends of a test.

@@ -114,3 +114,6 @@ func (n *Node) wait(ctx context.Context, told <-chan struct{}) {
 		n.resume()
 	}
 }
+
+// Pods are the pods that the node has, as it sees them.
+func (n *Node) Pods() []*v1.Pod { return n.pods.Pods() }
