@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,6 +291,104 @@ func TestKeysExpireOnceWhoeverLeads(t *testing.T) {
 			c.t.Errorf("got %d keys at revision %d, want none after 20 writes and 20 deletions", got.Len(), got.Revision())
 		}
 	})
+}
+
+// A member whose write is acknowledged to nobody, and comes back to it inside a
+// snapshot only, still tells its caller what became of it.
+func TestResultIsFoundInASnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &cluster{t: t, network: storetest.NewNetwork()}
+		ways := make([]*way, 3)
+		cfg := store.Config{LogBytes: 16 << 10}
+		for i := range 3 {
+			cfg.Peers = append(cfg.Peers, store.Peer{ID: address(i), Address: address(i)})
+		}
+		for i := range 3 {
+			ways[i] = &way{}
+			ways[i].take(c.network.Forwarder(address(i)))
+			cfg.NodeID, cfg.Transport, cfg.Forwarder = address(i), c.network.Join(address(i)), ways[i]
+			st, stop := storetest.Start(t, cfg)
+			defer stop()
+			c.network.Serve(address(i), st)
+			c.members = append(c.members, st)
+		}
+		for _, st := range c.members {
+			storetest.WaitReady(t, st)
+		}
+		l, leader := c.leader(-1)
+		f := (l + 1) % 3
+		follower := c.members[f]
+		if _, err := follower.Txn(t.Context(), put("old")); err != nil {
+			t.Fatal(err)
+		}
+		c.settle()
+		direct := c.network.Forwarder(address((l + 2) % 3)) // which is not cut
+		for _, test := range []struct {
+			key   string
+			fresh bool
+		}{{"new", true}, {"old", false}} {
+			// The group reaches the leader under another's name: only the
+			// way back of its member is cut.
+			arrived := make(chan struct{})
+			ways[f].take(&oneWay{Forwarder: direct, arrived: arrived})
+			done := make(chan error, 1)
+			var res store.Result
+			c.network.Isolate(address(f))
+			go func() {
+				var err error
+				res, err = follower.Txn(t.Context(), put(test.key))
+				done <- err
+			}()
+			<-arrived
+			big := bytes.Repeat([]byte{0}, 2000)
+			for n := range 600 { // more entries than trail behind a snapshot
+				for b := range big {
+					big[b] = byte(n * b >> 3)
+				}
+				if _, err := leader.Txn(t.Context(), store.Op{Kind: store.Put, Key: fmt.Sprintf("k%d", n%50), Value: big}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.network.Heal()
+			err := <-done
+			kv := follower.Snapshot().Get(test.key)
+			switch {
+			case kv == nil:
+				t.Errorf("%s: got nothing, want it written", test.key)
+			case test.fresh && (err != nil || res.Rev != kv.Rev || res.Ops[0].Cur != kv):
+				t.Errorf("%s: got %+v and %v, want what was written at revision %d", test.key, res, err, kv.Rev)
+			case !test.fresh && (!errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), fmt.Sprintf("at revision %d", kv.Rev)) || kv.Version != 2):
+				t.Errorf("%s: got %v for version %d, want that it happened at revision %d", test.key, err, kv.Version, kv.Rev)
+			}
+			c.settle()
+		}
+	})
+}
+
+// way is a Forwarder that can be changed.
+type way struct {
+	now atomic.Pointer[store.Forwarder]
+}
+
+func (w *way) take(f store.Forwarder) { w.now.Store(&f) }
+
+func (w *way) Call(ctx context.Context, member, address string, request []byte) ([]byte, error) {
+	return (*w.now.Load()).Call(ctx, member, address, request)
+}
+
+// oneWay carries one request and no answer.
+type oneWay struct {
+	store.Forwarder
+	once    sync.Once
+	arrived chan struct{}
+}
+
+func (o *oneWay) Call(ctx context.Context, member, address string, request []byte) (_ []byte, err error) {
+	o.once.Do(func() {
+		_, err = o.Forwarder.Call(ctx, member, address, request)
+		close(o.arrived)
+	})
+	return nil, errors.Join(err, errors.New("the answer is lost"))
 }
 
 // What comes from another member may be anything: it is answered or refused,

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -64,6 +65,11 @@ func (s *Store) readHere(ctx context.Context, r *raft.Raft) (Revision, error) {
 
 // waitFor waits until the revision is applied here.
 func (s *Store) waitFor(ctx context.Context, rev Revision) error {
+	if s.Revision() >= rev {
+		return nil
+	}
+	deadline := time.NewTimer(retryFor)
+	defer deadline.Stop()
 	for {
 		moved := s.moved.next()
 		if s.Revision() >= rev {
@@ -71,6 +77,8 @@ func (s *Store) waitFor(ctx context.Context, rev Revision) error {
 		}
 		select {
 		case <-moved:
+		case <-deadline.C:
+			return s.gaveUp(fmt.Errorf("this member is at revision %d, the leader was at %d", s.Revision(), rev))
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.stopped:
