@@ -24,6 +24,9 @@ func (n *Node) follow(ctx context.Context) error {
 		return nil
 	case <-n.registered:
 	}
+	if !n.awaitRange(ctx) { // pods that had an address must find it free
+		return nil
+	}
 	mine := fields.OneTermEqualSelector("spec.nodeName", n.cfg.Name).String()
 	pods := n.api.CoreV1().Pods(metav1.NamespaceAll)
 	_, informer := cache.NewInformerWithOptions(cache.InformerOptions{

@@ -20,6 +20,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -56,12 +57,13 @@ type Config struct {
 	Listener net.Listener         // of the node's server
 	Addr     netip.Addr           // under which the machine is reached
 
-	Host    *wasmrt.Host
-	Images  wasm.Images
-	Wasm    runtime.Runtime // in place of Host and Images
-	Serve   http.Handler    // images that other nodes may fetch; nil: none
-	Network *vnet.Net
-	PodCIDR netip.Prefix // addresses of pods, unless the Node object has a podCIDR
+	Host     *wasmrt.Host
+	Images   wasm.Images
+	Wasm     runtime.Runtime // in place of Host and Images
+	Serve    http.Handler    // images that other nodes may fetch; nil: none
+	Network  *vnet.Net
+	PodCIDR  netip.Prefix // addresses of pods, unless the Node object has a podCIDR; not valid: the node waits for that
+	MeshPort uint16       // of the link between nodes, as others are told; 0: its default
 
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // of the node's server
 	ClientCA    *x509.CertPool                                       // that signs who may call it
@@ -98,8 +100,11 @@ type Node struct {
 
 	registered chan struct{} // closed once
 	ready      chan struct{} // closed once
+	ranged     chan struct{} // closed once pods can have addresses
+	setRanged  func()
 
 	poked   chan struct{}                 // ends the wait of beat
+	offered atomic.Bool                   // the plane has given the range that the node waits for
 	refused atomic.Bool                   // the API answers, and does not know this node
 	doubted atomic.Bool                   // the plane takes the node for lost
 	phase   atomic.Int32                  // how far it is on its way out
@@ -116,14 +121,18 @@ func New(cfg Config) (*Node, error) {
 	switch {
 	case cfg.Name == "", cfg.API == nil && cfg.Client == nil, cfg.Dir == "", cfg.Listener == nil, !cfg.Addr.IsValid():
 		return nil, errors.New("node: config: Name, API, Dir, Listener and Addr are needed")
-	case cfg.Wasm == nil && (cfg.Host == nil || cfg.Images == nil), cfg.Network == nil, !cfg.PodCIDR.IsValid():
-		return nil, errors.New("node: config: Host, Images, Network and PodCIDR are needed")
+	case cfg.Wasm == nil && (cfg.Host == nil || cfg.Images == nil), cfg.Network == nil:
+		return nil, errors.New("node: config: Host, Images and Network are needed")
 	}
 	cfg.MaxPods = cmp.Or(cfg.MaxPods, 10000)
 	cfg.Offline = cmp.Or(cfg.Offline, 5*time.Second)
 	n := &Node{
 		cfg: cfg, log: cmp.Or(cfg.Log, slog.Default()).With("part", "node", "node", cfg.Name),
-		registered: make(chan struct{}), ready: make(chan struct{}), poked: make(chan struct{}, 1), boot: newBoot(),
+		registered: make(chan struct{}), ready: make(chan struct{}), ranged: make(chan struct{}), poked: make(chan struct{}, 1), boot: newBoot(),
+	}
+	n.setRanged = sync.OnceFunc(func() { close(n.ranged) })
+	if cfg.PodCIDR.IsValid() {
+		n.setRanged()
 	}
 	for _, build := range []func() error{n.buildClient, n.buildStatus, n.buildPods, n.buildServer} {
 		if err := build(); err != nil {
@@ -217,6 +226,9 @@ func (n *Node) buildServer() error {
 func (n *Node) healthy() error {
 	if phase(n.phase.Load()) == leaving {
 		return errLeaving
+	}
+	if !n.hasRange() {
+		return errNoRange
 	}
 	if _, err := os.Stat(n.cfg.Dir); err != nil {
 		return fmt.Errorf("data directory: %w", err)

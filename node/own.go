@@ -23,6 +23,7 @@ func (n *Node) heed(ctx context.Context) error {
 	nodes := n.api.CoreV1().Nodes()
 	see := func(obj any) {
 		if node, ok := obj.(*v1.Node); ok && node.Name == n.cfg.Name {
+			n.offer(node)
 			n.doubted.Store(writtenOff(node))
 			if n.doubted.Load() {
 				n.poke()

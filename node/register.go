@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"net/netip"
 	goruntime "runtime"
 	"time"
 
@@ -56,7 +55,7 @@ func (n *Node) beat(ctx context.Context) error {
 			n.writer.Retry() // the API answers again
 		}
 		done := n.told.Swap(nil)
-		news := back || done != nil || n.doubted.Load() || changed(n.said, conditions(n.load(), n.healthy()))
+		news := back || done != nil || n.doubted.Load() || n.offered.Swap(false) || changed(n.said, conditions(n.load(), n.healthy()))
 		if !news && time.Since(said) < statusInterval {
 			continue
 		}
@@ -120,10 +119,12 @@ func (n *Node) write(ctx context.Context) error {
 	node, err := nodes.Get(ctx, n.cfg.Name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		node, err = nodes.Create(ctx, &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.cfg.Name, Labels: labels}}, metav1.CreateOptions{})
+		node = &v1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.cfg.Name, Labels: labels}}
+		n.annotate(node)
+		node, err = nodes.Create(ctx, node, metav1.CreateOptions{})
 	case err == nil:
 		node = node.DeepCopy()
-		stale := !contains(node.Labels, labels)
+		stale := n.annotate(node) || !contains(node.Labels, labels)
 		if n.schedulable(node) || stale {
 			if node.Labels == nil {
 				node.Labels = map[string]string{}
@@ -146,28 +147,6 @@ func (n *Node) write(ctx context.Context) error {
 	}
 	n.said = now
 	return nil
-}
-
-// useRange takes the range of pod addresses that the plane gave this node, if it
-// did.
-func (n *Node) useRange(cidr string) error {
-	if cidr == "" || cidr == n.cidr {
-		return nil
-	}
-	err := n.podRange(cidr)
-	if err == nil {
-		n.cidr = cidr
-		n.desired.SetRange(cidr)
-	}
-	return err
-}
-
-func (n *Node) podRange(cidr string) error {
-	prefix, err := netip.ParsePrefix(cidr)
-	if err != nil {
-		return err
-	}
-	return n.pods.Range(prefix)
 }
 
 func (n *Node) labels() map[string]string {

@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -15,7 +16,15 @@ type addresses struct {
 	last   netip.Addr
 }
 
+// newAddresses starts without a range if the prefix is not valid.
 func newAddresses(prefix netip.Prefix) (*addresses, error) {
+	if !prefix.IsValid() {
+		return &addresses{used: map[netip.Addr]bool{}}, nil
+	}
+	return rangeOf(prefix)
+}
+
+func rangeOf(prefix netip.Prefix) (*addresses, error) {
 	if !prefix.IsValid() || !prefix.Addr().Is4() || prefix.Bits() > 30 {
 		return nil, fmt.Errorf("pod addresses %s: want an IPv4 prefix of at least four addresses", prefix)
 	}
@@ -32,6 +41,9 @@ func (a *addresses) take(wanted netip.Addr) (netip.Addr, error) {
 		a.used[wanted] = true
 		return wanted, nil
 	}
+	if !a.prefix.IsValid() {
+		return netip.Addr{}, errors.New("the node has no range of pod addresses yet")
+	}
 	size := 1 << (32 - a.prefix.Bits())
 	for range size {
 		a.last = a.last.Next()
@@ -47,6 +59,9 @@ func (a *addresses) take(wanted netip.Addr) (netip.Addr, error) {
 }
 
 func (a *addresses) usable(ip netip.Addr) bool {
+	if !a.prefix.IsValid() {
+		return false
+	}
 	first := a.prefix.Addr()
 	return a.prefix.Contains(ip) && ip != first && ip != first.Next() && a.prefix.Contains(ip.Next())
 }
@@ -59,7 +74,7 @@ func (a *addresses) give(ip netip.Addr) {
 
 // reset changes the range. Addresses that are in use stay in use.
 func (a *addresses) reset(prefix netip.Prefix) error {
-	fresh, err := newAddresses(prefix)
+	fresh, err := rangeOf(prefix)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ type Config struct {
 	// an error says which there are.
 	Runtime  func(ctx context.Context, class string) (runtime.Runtime, error)
 	Network  *vnet.Net
-	CIDR     netip.Prefix // addresses of pods; Range changes it
+	CIDR     netip.Prefix // addresses of pods; Range changes it, and gives it where it is not valid
 	Objects  Objects
 	Holder   Holder
 	Volumes  Volumes
