@@ -21,6 +21,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -43,6 +44,9 @@ type Config struct {
 type Proxy struct {
 	cfg     Config
 	changed chan struct{} // something in the table has changed
+	factory informers.SharedInformerFactory
+	synced  chan struct{} // closed when all Services have been read once
+	patient time.Time     // until when Services waits for that
 	open    atomic.Int64
 	total   atomic.Int64
 	failed  atomic.Int64
@@ -56,6 +60,7 @@ type Stats struct {
 }
 
 const (
+	patience    = 10 * time.Second // after New, for Services to be read
 	retryListen = 5 * time.Second  // until a node port that another process holds is tried again
 	attempts    = 16               // endpoints tried for one connection; those of lost nodes fail at once
 	dialTimeout = 10 * time.Second // for all of them
@@ -71,7 +76,10 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	cfg.MaxConns = cmp.Or(cfg.MaxConns, 16384)
 	cfg.Log = cmp.Or(cfg.Log, slog.Default()).With("part", "proxy")
-	return &Proxy{cfg: cfg, changed: make(chan struct{}, 1)}, nil
+	return &Proxy{
+		cfg: cfg, changed: make(chan struct{}, 1), factory: informers.NewSharedInformerFactory(cfg.API, 0),
+		synced: make(chan struct{}), patient: time.Now().Add(patience),
+	}, nil
 }
 
 // Stats says what has been carried.
@@ -79,10 +87,27 @@ func (p *Proxy) Stats() Stats {
 	return Stats{Open: p.open.Load(), Total: p.total.Load(), Failed: p.failed.Load()}
 }
 
+// Services are those of the cluster, of which pods learn by their environment. A
+// pod keeps the environment that it starts with, so the first call waits until
+// they have been read, but not for long: a node may have to start without the API.
+func (p *Proxy) Services() []*corev1.Service {
+	t := time.NewTimer(time.Until(p.patient))
+	defer t.Stop()
+	select {
+	case <-p.synced:
+	case <-t.C:
+	}
+	list, err := p.factory.Core().V1().Services().Lister().List(labels.Everything())
+	if err != nil {
+		return nil
+	}
+	return list
+}
+
 // Run follows the API and serves node ports until ctx ends; then it closes the
 // ports and the connections, and returns after the last of them.
 func (p *Proxy) Run(ctx context.Context) error {
-	factory := informers.NewSharedInformerFactory(p.cfg.API, 0)
+	factory := p.factory
 	services, slices := factory.Core().V1().Services().Informer(), factory.Discovery().V1().EndpointSlices().Informer()
 	if _, err := services.AddEventHandler(p.serviceEvents()); err != nil {
 		return err
@@ -95,6 +120,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() {
+		if cache.WaitForCacheSync(ctx.Done(), services.HasSynced) {
+			close(p.synced)
+		}
+	})
 	listeners := map[uint16]net.Listener{}
 	defer func() {
 		for _, l := range listeners {

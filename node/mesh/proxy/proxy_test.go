@@ -27,6 +27,7 @@ type world struct {
 	pods [2]*vnet.Stack
 	port int32
 	stat func() proxy.Stats
+	svcs func() []*corev1.Service
 }
 
 func start(t *testing.T) *world {
@@ -69,7 +70,7 @@ func start(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.stat = p.Stats
+	w.stat, w.svcs = p.Stats, p.Services
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
@@ -158,4 +159,11 @@ func TestNodePortClosesWithItsService(t *testing.T) {
 		return err != nil
 	})
 	eventually(t, "no connection is left open", func() bool { return w.stat().Open == 0 })
+}
+
+func TestServicesAreThereForTheFirstPodThatAsks(t *testing.T) {
+	w := start(t)
+	if got := w.svcs(); len(got) != 1 || got[0].Name != "web" {
+		t.Errorf("got %v, want web", got)
+	}
 }

@@ -206,6 +206,9 @@ func checkNode(node string, a admission.Attributes) error {
 		if len(obj.OwnerReferences) > 0 {
 			return fmt.Errorf("node %q is not allowed to set ownerReferences", node)
 		}
+		if obj.Spec.PodCIDR != "" || len(obj.Spec.PodCIDRs) > 0 {
+			return fmt.Errorf("node %q is not allowed to set podCIDR", node)
+		}
 		return nil
 	}
 	old, ok := a.GetOldObject().(*corev1.Node)
@@ -215,14 +218,18 @@ func checkNode(node string, a admission.Attributes) error {
 	return checkNodeChange(node, obj, old)
 }
 
-// checkNodeChange keeps a node from steering workloads to itself, and from having
-// the garbage collector delete it.
+// checkNodeChange keeps a node from steering workloads to itself, from having the
+// garbage collector delete it, and from taking addresses of other nodes' pods:
+// others believe it by its podCIDR.
 func checkNodeChange(node string, obj, old *corev1.Node) error {
 	if !equality.Semantic.DeepEqual(obj.Spec.Taints, old.Spec.Taints) {
 		return fmt.Errorf("node %q is not allowed to modify taints", node)
 	}
 	if !equality.Semantic.DeepEqual(obj.OwnerReferences, old.OwnerReferences) {
 		return fmt.Errorf("node %q is not allowed to modify ownerReferences", node)
+	}
+	if obj.Spec.PodCIDR != old.Spec.PodCIDR || !slices.Equal(obj.Spec.PodCIDRs, old.Spec.PodCIDRs) {
+		return fmt.Errorf("node %q is not allowed to modify podCIDR", node)
 	}
 	if forbidden := forbiddenLabels(obj.Labels, old.Labels); len(forbidden) > 0 {
 		return fmt.Errorf("is not allowed to modify labels: %s", strings.Join(forbidden, ", "))
