@@ -38,7 +38,8 @@ const (
 const hedge = 250 * time.Millisecond
 
 // look is one round: from here, and from other nodes unless that succeeds soon.
-func look(ctx context.Context, ports Ports, node, address string, from []vantage) Finding {
+// company says that there are other nodes, though perhaps none that can be asked.
+func look(ctx context.Context, ports Ports, node, address string, from []vantage, company bool) Finding {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	own := make(chan Answer, 1)
@@ -62,32 +63,49 @@ func look(ctx context.Context, ports Ports, node, address string, from []vantage
 	if mine == "" {
 		mine = <-own
 	}
-	return judge(mine, others, len(from) > 0)
+	return judge(mine, others, company)
 }
 
-// ask is the opinions of several nodes.
+// ask is the opinions of several nodes. Once there is one, the others have only a
+// moment left: a helper may be as dead as the node that it is asked about.
 func ask(ctx context.Context, ports Ports, node, address string, from []vantage) []Answer {
-	var mu sync.Mutex
-	var list []Answer
+	opinions := make(chan Answer, len(from))
 	var asked sync.WaitGroup
+	defer asked.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	for _, v := range from {
 		asked.Go(func() {
-			if a, err := ports.Ask(ctx, v.name, node, address); err == nil {
-				mu.Lock()
-				list = append(list, a)
-				mu.Unlock()
+			a, err := ports.Ask(ctx, v.name, node, address)
+			if err != nil {
+				a = ""
 			}
+			opinions <- a
 		})
 	}
-	asked.Wait()
+	var list []Answer
+	var late <-chan time.Time
+	for range from {
+		select {
+		case a := <-opinions:
+			if a == "" {
+				continue
+			}
+			if list = append(list, a); late == nil {
+				late = time.After(hedge)
+			}
+		case <-late:
+			return list
+		}
+	}
 	return list
 }
 
 // judge decides from what all vantage points saw. A refusal is an answer of the
 // node's machine, so it counts when nobody else has an opinion. Silence alone does
-// not, where others could have been asked and did not answer either: then it may
-// be this machine that is cut off.
-func judge(own Answer, others []Answer, couldAsk bool) Finding {
+// not, where there are other nodes and none of them has an opinion: then it may be
+// this machine that is cut off.
+func judge(own Answer, others []Answer, company bool) Finding {
 	all := append([]Answer{own}, others...)
 	unsure := false
 	for _, a := range all {
@@ -99,7 +117,7 @@ func judge(own Answer, others []Answer, couldAsk bool) Finding {
 			unsure = true
 		}
 	}
-	if unsure || couldAsk && len(others) == 0 && own != Refused {
+	if unsure || company && len(others) == 0 && own != Refused {
 		return FoundUnsure
 	}
 	return FoundDead

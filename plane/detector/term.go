@@ -2,7 +2,6 @@ package detector
 
 import (
 	"context"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -32,6 +31,7 @@ type term struct {
 	results chan result
 
 	ready []vantage // nodes that can look for others
+	well  []string  // up to two nodes that are ready, whether they are looked for or not
 	asOf  time.Time
 }
 
@@ -154,9 +154,9 @@ func (t *term) start(ctx context.Context, looks *sync.WaitGroup) time.Duration {
 			}
 			c.looking, c.again = true, false
 			t.rounds++
-			from := t.vantages(name, now)
+			from, company := t.vantages(name, now)
 			looks.Go(func() {
-				r := result{name, now, look(ctx, t.d.cfg.Ports, name, address, from)}
+				r := result{name, now, look(ctx, t.d.cfg.Ports, name, address, from, company)}
 				select {
 				case t.results <- r:
 				case <-ctx.Done():
@@ -177,19 +177,26 @@ func (t *term) address(name string) (string, bool) {
 }
 
 // vantages is some nodes that are well, in no order, without the one that is
-// looked for.
-func (t *term) vantages(without string, now time.Time) []vantage {
+// looked for; company says that there are others that were well when they last
+// said so, whether they can be asked or not.
+func (t *term) vantages(without string, now time.Time) (list []vantage, company bool) {
 	if now.Sub(t.asOf) > t.d.cfg.Again/2 {
-		t.ready, t.asOf = t.ready[:0], now
+		t.ready, t.well, t.asOf = t.ready[:0], t.well[:0], now
 		for o := range t.d.cfg.Nodes.View().List(api.Nodes, "") {
 			n := o.(*corev1.Node)
 			address, err := nodedial.Address(n)
-			if err == nil && isReady(n) && n.Name != t.d.cfg.Self && t.cases[n.Name] == nil {
+			if err != nil || !isReady(n) || n.Name == t.d.cfg.Self {
+				continue
+			}
+			if len(t.well) < 2 {
+				t.well = append(t.well, n.Name)
+			}
+			if t.cases[n.Name] == nil {
 				t.ready = append(t.ready, vantage{n.Name, address})
 			}
 		}
 	}
-	var list []vantage
+	company = slices.ContainsFunc(t.well, func(name string) bool { return name != without })
 	for range 8 * helpers * batches {
 		if len(t.ready) == 0 || len(list) == helpers*batches {
 			break
@@ -199,7 +206,7 @@ func (t *term) vantages(without string, now time.Time) []vantage {
 			list = append(list, v)
 		}
 	}
-	return list
+	return list, company
 }
 
 func isReady(n *corev1.Node) bool {
@@ -257,6 +264,3 @@ func (t *term) take(r result) {
 		c.due = time.Now()
 	}
 }
-
-// suspects is whom this term looks for, for tests.
-func (t *term) suspects() []string { return slices.Sorted(maps.Keys(t.cases)) }
