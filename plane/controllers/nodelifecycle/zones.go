@@ -40,7 +40,7 @@ func (r Rates) judge(nodes, unready int) disruption {
 	switch {
 	case nodes == unready && unready > 0:
 		return full
-	case unready > 2 && float64(unready) >= r.Unhealthy*float64(nodes):
+	case unready > 2 && float64(unready)/float64(nodes) >= r.Unhealthy:
 		return partial
 	}
 	return normal
