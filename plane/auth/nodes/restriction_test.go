@@ -117,6 +117,7 @@ func TestNodeWritesItsOwnOnly(t *testing.T) {
 		{"role of a plane", nodeUpdate(func(n *corev1.Node) { n.Labels["node-role.kubernetes.io/control-plane"] = "" }),
 			"is not allowed to modify labels: node-role.kubernetes.io/control-plane"},
 		{"taints", nodeUpdate(func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "x", Effect: "NoSchedule"}} }), `node "n1" is not allowed to modify taints`},
+		{"range of pod addresses", nodeUpdate(func(n *corev1.Node) { n.Spec.PodCIDR = "10.64.0.0/18" }), `node "n1" is not allowed to modify podCIDR`},
 		{"owners", nodeUpdate(func(n *corev1.Node) { n.OwnerReferences = []metav1.OwnerReference{{Name: "x"}} }), "not allowed to modify ownerReferences"},
 
 		{"its lease", write{op: create, resource: "leases", namespace: "kube-node-lease", obj: lease}, ""},
