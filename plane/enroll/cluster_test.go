@@ -203,10 +203,21 @@ func (c *cluster) token(t testing.TB, spec join.Spec) string {
 
 // request is a machine that has not joined, in a directory of its own.
 func (c *cluster) request(t testing.TB, name, token string) enroll.Request {
+	c.forget(t, name)
 	return enroll.Request{
 		Dir: filepath.Join(t.TempDir(), "data"), Server: c.address, Token: token, Name: name,
 		Ports: enroll.Ports{API: 6443, Node: 10250}, Version: release, Log: slog.New(slog.DiscardHandler),
 	}
+}
+
+// forget gives a name free at the end of the test.
+func (c *cluster) forget(t testing.TB, name string) {
+	t.Cleanup(func() {
+		err := c.CoreV1().Secrets(enroll.Namespace).Delete(context.Background(), enroll.IdentityPrefix+name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsInvalid(err) {
+			t.Error(err)
+		}
+	})
 }
 
 // machine is one that has joined.

@@ -27,6 +27,7 @@ import (
 // body is a good request to join, to be spoiled.
 func body(t testing.TB, name, pasted string, key *ecdsa.PrivateKey) map[string]any {
 	t.Helper()
+	one.forget(t, name)
 	tok, err := join.Parse(pasted)
 	if err != nil {
 		t.Fatal(err)

@@ -126,12 +126,14 @@ func (s *Server) taken(view api.View, name, key string, now time.Time) (over *co
 		return over, true, id, nil
 	}
 	const wayOut = "give this machine another with --node-name, or run `copepod node revoke %s` first if that one is gone"
-	if ready(view, name) || !ok && s.isPlane(name) {
+	// The name of a voter is taken as long as Raft has it, alive or not: whoever
+	// got it would be taken for the voter.
+	if ready(view, name) || s.isPlane(name) {
 		where := ""
 		if id.Address.IsValid() {
 			where = " at " + id.Address.String()
 		}
-		return nil, false, id, refuse(CodeTaken, "node name %q is taken by a machine%s that is running: "+wayOut, name, where, name)
+		return nil, false, id, refuse(CodeTaken, "node name %q is taken by a machine%s that is running, or votes: "+wayOut, name, where, name)
 	}
 	if until := id.Issued.Add(certs.NodeLifetime); ok && now.Before(until) {
 		return nil, false, id, refuse(CodeTaken, "node name %q is taken by a machine at %s, whose certificate is good until %s: "+wayOut,

@@ -119,18 +119,12 @@ func (s *Server) turn(ctx context.Context) (again time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	want := ring.Covers
-	if obj, ok := view.Get(api.ConfigMaps, Namespace, RevokedName); ok {
-		if cm, isMap := obj.(*corev1.ConfigMap); isMap {
-			entries, err := entriesOf(cm)
-			if err != nil {
-				return 0, err
-			}
-			want = max(want, entries.Sequence)
-		}
+	entries, err := revokedIn(view)
+	if err != nil {
+		return 0, err
 	}
 	next, again := ring.Next(gossipkeys.Facts{
-		Now: time.Now(), Want: want, Acked: acked(view, ring.Generation), Fresh: gossip.NewKey,
+		Now: time.Now(), Want: max(entries.Sequence, ring.Covers), Acked: acked(view, ring.Generation), Fresh: gossip.NewKey,
 	})
 	if next.Phase == ring.Phase {
 		if again > 0 {

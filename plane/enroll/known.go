@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -33,13 +34,19 @@ func Known(view api.View) map[string]Identity {
 func (s *Server) Announce(ctx context.Context, m Member) error {
 	now := time.Now().UTC()
 	id := Identity{Name: m.Name, Role: join.RolePlane, Address: m.Address, Ports: m.Ports, Release: s.cfg.Version, Joined: now, Issued: now}
-	old, over, ok, err := identity(s.cfg.Objects().View(), m.Name)
-	if err != nil {
+	view := s.cfg.Objects().View()
+	old, over, ok, err1 := identity(view, m.Name)
+	revoked, err2 := revokedIn(view) // of the same moment
+	if err := errors.Join(err1, err2); err != nil {
 		return fmt.Errorf("announce: %w", err)
 	}
 	// One that was put out forgot its membership: it must not make itself a new one.
-	if _, revoked := s.cfg.Revoked.Entries().Find(m.Name); revoked && !ok {
+	if _, out := revoked.Find(m.Name); out && !ok {
 		return fmt.Errorf("announce: node %q was revoked", m.Name)
+	}
+	// The record of a node has the node's key: that must not become a plane's.
+	if ok && old.Role != join.RolePlane {
+		return fmt.Errorf("announce: another machine, which is no plane, has joined as %q", m.Name)
 	}
 	if ok {
 		if old.Address == m.Address && old.Ports == m.Ports && now.Sub(old.Issued) < sweepInterval {

@@ -105,7 +105,7 @@ func TestRevokedMachineIsOutWithinAMoment(t *testing.T) {
 	_, err = enroll.Join(t.Context(), stolen)
 	wantCode(t, err, enroll.CodeRevoked)
 	// Nor under another name.
-	stolen.Name = "another"
+	stolen.Name = "another" // which stays free
 	_, err = enroll.Join(t.Context(), stolen)
 	wantCode(t, err, enroll.CodeRevoked)
 	// The name is free for another machine, which is not taken for the old one.
@@ -253,6 +253,27 @@ func TestFollowerWithoutAPlaneRemembersWhoWasRevoked(t *testing.T) {
 		_, ok := later.Entries().Find("gone")
 		return ok
 	})
+}
+
+func TestPlaneDoesNotAnnounceItselfOverANodeNorAfterItsRevocation(t *testing.T) {
+	one.machine(t, "a-node", join.RoleNode)
+	if err := one.enroll.Announce(t.Context(), enroll.Member{Name: "a-node"}); err == nil {
+		t.Error("a node's key became a plane's")
+	}
+	began := enroll.Member{Name: fmt.Sprint("began-", time.Now().UnixNano()), Address: netip.MustParseAddr("127.0.0.1")}
+	one.forget(t, began.Name)
+	if err := one.enroll.Announce(t.Context(), began); err != nil {
+		t.Fatal(err)
+	}
+	if id := mustIdentities(t)[began.Name]; id.Role != join.RolePlane || id.Key != "" {
+		t.Errorf("got %+v", id)
+	}
+	if out, err := enroll.Revoke(t.Context(), one, began.Name); err != nil || !out.Plane {
+		t.Errorf("got %+v, %v", out, err)
+	}
+	if err := one.enroll.Announce(t.Context(), began); err == nil {
+		t.Error("it came back by itself")
+	}
 }
 
 func TestRevokedMachineHearsIt(t *testing.T) {

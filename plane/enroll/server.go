@@ -183,6 +183,16 @@ func (s *Server) setRevoked(obj api.Object) {
 	s.cfg.Revoked.Set(entries)
 }
 
+// revokedIn is the list as the store has it.
+func revokedIn(view api.View) (revoke.Entries, error) {
+	obj, ok := view.Get(api.ConfigMaps, Namespace, RevokedName)
+	cm, isMap := obj.(*corev1.ConfigMap)
+	if !ok || !isMap {
+		return revoke.Entries{}, nil
+	}
+	return entriesOf(cm)
+}
+
 func entriesOf(cm *corev1.ConfigMap) (revoke.Entries, error) {
 	if cm.Data[revokedField] == "" {
 		return revoke.Entries{}, nil
