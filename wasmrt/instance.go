@@ -196,7 +196,7 @@ const maxTrapMessage = 16 << 10
 // trapMessage is the trap and the wasm stack. A fault of our own says so, and
 // keeps the host's stack for the host's log.
 func (i *Instance) trapMessage(err error) string {
-	message := err.Error()
+	message := namedLines(err.Error(), i.module.lines)
 	if _, ours := errors.AsType[runtime.Error](err); ours {
 		i.host.log.Error("host function panicked", "program", i.name, "err", err)
 		message, _, _ = strings.Cut(message, "\n\n")

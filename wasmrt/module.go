@@ -1,6 +1,7 @@
 package wasmrt
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -55,6 +56,7 @@ type compiled struct {
 	rt    wazero.Runtime
 	cache wazero.CompilationCache
 	code  wazero.CompiledModule
+	lines []byte // packed, for the messages of traps; nil: none
 	freed sync.Once
 	refs  int // guarded by Host.mu: Modules, instances, and the compilation
 }
@@ -260,6 +262,7 @@ func (h *Host) machineCode(ctx context.Context, c *compiled, code []byte, cache 
 		return &MalformedError{Offset: Unknown, Reason: err.Error()}
 	}
 	c.rt, c.cache, c.code = rt, cache, compiled
+	c.lines = bytes.Clone(lineSections(code)[linesSection])
 	return nil
 }
 
@@ -281,7 +284,17 @@ const callStack = 16 << 20
 
 // metered is the rewriter, with its errors in our terms.
 func metered(code []byte) ([]byte, error) {
-	out, err := rewrite.Rewrite(code, rewrite.Limits{CallStack: callStack})
+	limits := rewrite.Limits{CallStack: callStack}
+	var out []byte
+	var moves []rewrite.Move
+	var err error
+	if lineSections(code)[debugLine] != nil {
+		if out, moves, err = rewrite.RewriteMoves(code, limits); err == nil {
+			out = withLines(code, out, moves)
+		}
+	} else {
+		out, err = rewrite.Rewrite(code, limits)
+	}
 	if bad, ok := errors.AsType[*rewrite.Error](err); ok {
 		return nil, &MalformedError{Offset: bad.Offset, Reason: bad.Reason}
 	}

@@ -41,11 +41,13 @@ const features = api.CoreFeaturesV2 | experimental.CoreFeaturesTailCall | experi
 // NewRuntime is a runtime whose machine code and Child's are the same: it finds
 // in the cache what a Child has put there.
 func NewRuntime(ctx context.Context, cache wazero.CompilationCache) wazero.Runtime {
-	// No DWARF: wazero would look lines up for every guest that leaves by way of
-	// a panic, which exit and kill are, at 10 ms and under a lock for each.
+	// The guest's own DWARF is never in what comes here: wazero would look lines
+	// up for every guest that leaves by way of a panic, which exit and kill are,
+	// at 10 ms and under a lock for each. What may be there is a stand-in of one
+	// line, which makes it write the places of frames.
 	return wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
 		WithCoreFeatures(features).
-		WithDebugInfoEnabled(false).
+		WithDebugInfoEnabled(true).
 		WithCompilationCache(cache))
 }
 

@@ -13,6 +13,10 @@ type assembler struct {
 	merged bool // the data segments are not those of the original
 	named  bool // the name section is written
 	done   int  // place of the last section written
+
+	noting bool // whether moves are wanted
+	moves  []Move
+	codeAt int // where the contents of the original's code section begin
 }
 
 // added are the sections that a rewritten module has in any case, in order.
@@ -95,6 +99,7 @@ func (a *assembler) section(id byte, s *section) error {
 	case dataCountSection:
 		body = appendU32(nil, uint32(len(a.m.segments)))
 	case codeSection:
+		a.codeAt = s.at
 		return a.code()
 	case dataSection:
 		body = s.body
@@ -240,12 +245,13 @@ func (a *assembler) code() error {
 	start := len(a.out) + 1
 	a.out = append(a.out, codeSection, 0, 0, 0, 0, 0)
 	a.out = appendU32(a.out, uint32(len(a.m.bodies)+int(helperCount)))
-	w := writer{m: a.m, plan: plan{m: a.m}}
+	w := writer{m: a.m, plan: plan{m: a.m}, noting: a.noting}
 	for i := range a.m.bodies {
 		var err error
 		if a.out, err = w.function(a.out, i); err != nil {
 			return err
 		}
+		a.moved(&w, i, start+padded)
 	}
 	a.out = a.m.helpers(a.out)
 	a.report.Looks = w.metered

@@ -21,6 +21,9 @@ type writer struct {
 	wrapped  bool   // its instructions stand in a block of their own
 	body     *body
 
+	noting bool
+	noted  []Move // of the function under way, by offsets into it
+
 	metered int // loops and functions that look at the fuel
 }
 
@@ -41,10 +44,13 @@ func (w *writer) function(out []byte, index int) ([]byte, error) {
 	w.enter(index)
 	at := 0
 	for _, p := range w.plan.points {
+		w.move(at)
 		w.out = append(w.out, b.code[at:p.from]...)
+		w.move(p.from)
 		w.point(p)
 		at = p.to
 	}
+	w.move(at)
 	w.out = append(w.out, b.code[at:]...)
 	w.leave()
 	return appendBytes(out, w.out), nil

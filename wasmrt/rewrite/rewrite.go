@@ -47,7 +47,7 @@ import "slices"
 
 // Version changes whenever the same input gives different output. It belongs
 // into the key of any cache of what is made from the output.
-const Version = 2
+const Version = 3
 
 const (
 	meterModule    = "copepod_meter"
@@ -97,12 +97,17 @@ func Rewrite(code []byte, limits Limits) ([]byte, error) {
 
 // RewriteReport is Rewrite, and tells what it did.
 func RewriteReport(code []byte, limits Limits) ([]byte, Report, error) {
+	out, report, _, err := rewrite(code, limits, false)
+	return out, report, err
+}
+
+func rewrite(code []byte, limits Limits, moves bool) ([]byte, Report, []Move, error) {
 	limits = limits.withDefaults()
 	m, err := parse(code, limits)
 	if err != nil {
-		return nil, Report{}, err
+		return nil, Report{}, nil, err
 	}
-	a := &assembler{m: m}
+	a := &assembler{m: m, noting: moves}
 	a.report.Functions, a.report.Segments = len(m.functions), len(m.segments)
 	m.count()
 	a.merged = m.merge()
@@ -119,7 +124,7 @@ func RewriteReport(code []byte, limits Limits) ([]byte, Report, error) {
 	}
 	a.out = append(make([]byte, 0, len(code)+len(code)/4), code[:8]...)
 	if err := a.assemble(); err != nil {
-		return nil, Report{}, err
+		return nil, Report{}, nil, err
 	}
-	return slices.Clip(a.out), a.report, nil
+	return slices.Clip(a.out), a.report, a.moves, nil
 }
