@@ -61,6 +61,7 @@ func (m *machine) runNode(ctx context.Context, con *console, id *identity) error
 		Serve:       m.images.Handler(),
 		Network:     net.pods,
 		MeshPort:    m.cfg.Network.MeshPort,
+		Services:    net.proxy.Services,
 		Certificate: id.serving.GetCertificate,
 		ClientCA:    id.roots,
 		Callers:     []string{plane.NodeClient},
@@ -153,7 +154,7 @@ func (m *machine) newNetwork(client kubernetes.Interface, id *identity) (*networ
 		_ = listener.Close()
 		return nil, err
 	}
-	routes := table.New()
+	routes := table.NewFor(m.name)
 	cfg := vnet.Config{Router: proxy.Router{Table: routes}, Remote: net.link, Inside: []netip.Prefix{m.cfg.Network.PodCIDR, m.cfg.Network.ServiceCIDR}}
 	if m.cfg.Network.Egress {
 		cfg.Outside = vnet.Egress{}
