@@ -28,6 +28,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"copepod/plane/apiserver"
+	"copepod/plane/apiserver/auditlog"
 	"copepod/plane/auth/certs"
 	"copepod/plane/auth/seal"
 	"copepod/plane/auth/token"
@@ -42,6 +43,7 @@ type cluster struct {
 	dynamic               dynamic.Interface
 	admin                 *rest.Config
 	address               string
+	auditPath             string
 	ca                    *certs.CA
 	store                 *store.Store
 	unhealthy             atomic.Pointer[error]
@@ -130,6 +132,11 @@ func (c *cluster) config(dir string, objects *kubestore.K, log *slog.Logger) (ap
 	}
 	c.pair = func() certs.Pair { return serving }
 	registry := prometheus.NewRegistry()
+	c.auditPath = filepath.Join(dir, "audit.log")
+	record, err := auditlog.New(auditlog.Config{Path: c.auditPath, Log: log})
+	if err != nil {
+		return apiserver.Config{}, err
+	}
 	issuer, err := token.NewIssuer(token.Config{URL: "https://kubernetes.default.svc", Keys: keys})
 	return apiserver.Config{
 		Store: objects,
@@ -145,6 +152,7 @@ func (c *cluster) config(dir string, objects *kubestore.K, log *slog.Logger) (ap
 		Clients:    c.ca.Pool(),
 		ClientsPEM: c.ca.PEM(),
 		Issuer:     issuer,
+		Audit:      record, AuditPolicy: record.Policy(),
 		Metrics:    registry,
 		Registerer: registry,
 		Log:        log,
