@@ -10,6 +10,8 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/tetratelabs/wazero"
+
 	"copepod/wasmrt/rewrite"
 )
 
@@ -36,7 +38,7 @@ type lineRow struct {
 	line int
 }
 
-// withLines adds the table to a module that was rewritten, if the original has
+// withLines appends the table to a module that was rewritten, if the original has
 // debug information.
 func withLines(code, rewritten []byte, moves []rewrite.Move) []byte {
 	info := lineSections(code)
@@ -52,7 +54,7 @@ func withLines(code, rewritten []byte, moves []rewrite.Move) []byte {
 		p.rows[i].at = moveTo(moves, p.rows[i].at)
 	}
 	slices.SortStableFunc(p.rows, func(a, b lineRow) int { return cmp.Compare(a.at, b.at) })
-	out := slices.Clip(rewritten)
+	out := rewritten
 	for _, s := range standIn() {
 		out = appendCustom(out, s.name, s.body)
 	}
@@ -91,6 +93,34 @@ func lineSections(code []byte) map[string][]byte {
 		}
 	}
 	return found
+}
+
+// withoutCustom leaves out the custom sections that nothing here reads: with
+// debug information the compiler holds on to all of them.
+func withoutCustom(code []byte) []byte {
+	c := cursor{b: code, pos: 8}
+	out := make([]byte, 0, len(code)+len(code)/16) // and room for the lines
+	out = append(out, code[:8]...)
+	for !c.bad && c.pos < len(c.b) {
+		from := c.pos
+		id := c.u8()
+		section := cursor{b: c.take(c.uleb())}
+		if id == 0 && string(section.take(section.uleb())) != "name" {
+			continue
+		}
+		out = append(out, code[from:c.pos]...)
+	}
+	return out
+}
+
+// linesOf is the table of a compiled module, or nil.
+func linesOf(compiled wazero.CompiledModule) []byte {
+	for _, s := range compiled.CustomSections() {
+		if s.Name() == linesSection {
+			return s.Data()
+		}
+	}
+	return nil
 }
 
 func appendCustom(out []byte, name string, body []byte) []byte {

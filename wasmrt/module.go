@@ -1,7 +1,6 @@
 package wasmrt
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -207,7 +206,7 @@ func (h *Host) ready(ctx context.Context, c *compiled, code []byte, disk diskCac
 	if ready == nil {
 		return false, nil
 	}
-	if cache, err := disk.open(); err == nil && h.machineCode(ctx, c, ready, cache) == nil {
+	if cache, err := disk.open(); err == nil && h.loaded(ctx, c, ready, cache) == nil {
 		h.counters.cacheHits.Add(1)
 		return true, nil
 	}
@@ -238,9 +237,27 @@ func (h *Host) here(ctx context.Context, c *compiled, code []byte, disk diskCach
 	return nil
 }
 
-// machineCode is the compilation itself, or what is left of it when the cache
-// has the result, into a fresh runtime.
+// machineCode compiles, into a fresh runtime and the cache.
 func (h *Host) machineCode(ctx context.Context, c *compiled, code []byte, cache wazero.CompilationCache) error {
+	return h.into(ctx, ctx, c, code, cache)
+}
+
+var errOtherVersion = errors.New("the machine code is of another version than this program, or for another processor")
+
+// loaded is machineCode where the cache has the result. If it has not, nothing is
+// compiled: a compilation whose context has ended stops before its first function.
+func (h *Host) loaded(ctx context.Context, c *compiled, code []byte, cache wazero.CompilationCache) error {
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	err := h.into(ctx, ended, c, code, cache)
+	if bad, ok := errors.AsType[*MalformedError](err); ok && bad.Reason == context.Canceled.Error() {
+		return errOtherVersion
+	}
+	return err
+}
+
+// into compiles within the second context, with all else in the first.
+func (h *Host) into(ctx, compiling context.Context, c *compiled, code []byte, cache wazero.CompilationCache) error {
 	rt := compile.NewRuntime(ctx, cache)
 	defer func() {
 		if c.rt == nil { // an error, or a panic on its way to build
@@ -257,7 +274,8 @@ func (h *Host) machineCode(ctx context.Context, c *compiled, code []byte, cache 
 	if err := instantiateMeter(ctx, rt); err != nil {
 		return err
 	}
-	compiled, err := rt.CompileModule(experimental.WithCompilationWorkers(ctx, h.cfg.CompileWorkers), code)
+	workers := max(h.cfg.CompileWorkers, 2) // a single one would not look at the context
+	compiled, err := rt.CompileModule(experimental.WithCompilationWorkers(compiling, workers), code)
 	if err != nil {
 		return &MalformedError{Offset: Unknown, Reason: err.Error()}
 	}
@@ -290,10 +308,10 @@ func metered(code []byte) ([]byte, error) {
 	var err error
 	if lineSections(code)[debugLine] != nil {
 		if out, moves, err = rewrite.RewriteMoves(code, limits); err == nil {
-			out = withLines(code, out, moves)
+			out = withLines(code, withoutCustom(out), moves)
 		}
-	} else {
-		out, err = rewrite.Rewrite(code, limits)
+	} else if out, err = rewrite.Rewrite(code, limits); err == nil {
+		out = withoutCustom(out)
 	}
 	if bad, ok := errors.AsType[*rewrite.Error](err); ok {
 		return nil, &MalformedError{Offset: bad.Offset, Reason: bad.Reason}
