@@ -86,7 +86,9 @@ func (l *listing) at(n uint64) (fs.DirEntry, error) {
 }
 
 // fdReaddir fills the buffer with entries from the cookie on. The last one may
-// be cut short: the guest sees a full buffer and comes again with a cookie.
+// be cut short: the guest sees a full buffer and comes again with a cookie. The
+// buffer is filled however large it is, because one that is not full is the end
+// of the directory.
 func fdReaddir(s *System, f frame) errno {
 	d, e := s.directory(f.fd(0))
 	if e != success {
@@ -95,19 +97,19 @@ func fdReaddir(s *System, f frame) errno {
 		}
 		return e
 	}
-	size := min(f.u32(2), maxTransfer)
+	size := f.u32(2)
 	buf, ok := f.mem.view(f.u32(1), size)
 	if !ok {
 		return errFault
 	}
-	left, e := d.fill(buf, f.u64(3))
+	left, e := d.fill(s, buf, f.u64(3))
 	if e != success {
 		return e
 	}
 	return f.mem.putU32(f.u32(4), size-uint32(len(left)))
 }
 
-func (d *directory) fill(buf []byte, cookie uint64) ([]byte, errno) {
+func (d *directory) fill(s *System, buf []byte, cookie uint64) ([]byte, errno) {
 	if d.list != nil && (cookie == 0 || max(cookie, 2)-2 < d.list.first) {
 		d.list.close()
 		d.list = nil
@@ -120,6 +122,9 @@ func (d *directory) fill(buf []byte, cookie uint64) ([]byte, errno) {
 		}
 	}
 	for ; len(buf) > 0; cookie++ {
+		if cookie%listingBatch == 0 {
+			s.enter() // a large buffer takes long
+		}
 		var name string
 		kind := typeDirectory
 		switch cookie {
