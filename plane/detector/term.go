@@ -38,6 +38,7 @@ type term struct {
 // suspicion is one node that is looked for.
 type suspicion struct {
 	hinted   bool // gossip still says so
+	left     bool // it says that the node took its leave, which takes a while
 	looking  bool
 	again    bool // a hint came while looking
 	due      time.Time
@@ -105,10 +106,13 @@ func (t *term) hint(e gossip.Event) {
 		c.hinted = false
 		c.soon()
 	case c != nil:
-		c.hinted = true
+		c.hinted, c.left = true, e.Member.State == gossip.StateLeft
 		c.soon()
 	default:
 		t.open(name, true)
+		if c := t.cases[name]; c != nil {
+			c.left = e.Member.State == gossip.StateLeft
+		}
 	}
 }
 
@@ -243,7 +247,7 @@ func (t *term) take(r result) {
 		if before == FoundDead {
 			log.Info("node answers again")
 		}
-		if c.hinted && !c.reported {
+		if c.hinted && !c.left && !c.reported {
 			c.reported = true
 			log.Warn("gossip says that a node is dead, and it answers: nothing is done; whoever holds the gossip key can say so")
 		}
