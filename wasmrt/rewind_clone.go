@@ -278,7 +278,7 @@ func (c *Clone) run(guest func() error) (err error) {
 
 // outcome tells what ended the guest.
 func (c *Clone) outcome(err error) Exit {
-	i := Instance{host: c.image.host, name: c.image.cfg.Program.Name, system: c.system, memory: c.memory}
+	i := Instance{host: c.image.host, module: c.image.module, name: c.image.cfg.Program.Name, system: c.system, memory: c.memory}
 	return i.outcome(err)
 }
 

@@ -34,19 +34,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := newFlow(w, r, s.cfg.Limits)
-	quiet := context.AfterFunc(ctx, func() { f.hangUp(true) })
-	var done result
-	if s.cfg.Mode == CGI {
-		done = s.cgi(ctx, c, f, r)
-	} else {
-		done = s.http(ctx, c, f, r)
-	}
-	quiet()
-	f.end()
-	s.pool.put(c, c.End())
+	done := s.serve(ctx, c, f, r)
 	if abort := s.conclude(ctx, r, f, done); abort {
 		panic(http.ErrAbortHandler) // so that the client does not take a part for the whole
 	}
+}
+
+// serve has an instance handle a request, and gives the instance back.
+func (s *Server) serve(ctx context.Context, c *wasmrt.Clone, f *flow, r *http.Request) result {
+	quiet := context.AfterFunc(ctx, func() { f.hangUp(true) })
+	defer func() {
+		quiet()
+		f.end()
+		s.pool.put(c, c.End())
+	}()
+	if s.cfg.Mode == CGI {
+		return s.cgi(ctx, c, f, r)
+	}
+	return s.http(ctx, c, f, r)
 }
 
 // turnAway answers a request that got no instance.
@@ -101,7 +106,8 @@ func (s *Server) conclude(ctx context.Context, r *http.Request, f *flow, done re
 	if !failed {
 		return false
 	}
-	if r.Context().Err() != nil {
+	late := errors.Is(ctx.Err(), context.DeadlineExceeded)
+	if !late && s.life.Err() == nil && r.Context().Err() != nil {
 		return true // the client has gone
 	}
 	sent := f.was(&f.sent)
@@ -111,7 +117,6 @@ func (s *Server) conclude(ctx context.Context, r *http.Request, f *flow, done re
 			f.w.Header().Set("Connection", "close")
 		}
 	}
-	late := errors.Is(ctx.Err(), context.DeadlineExceeded)
 	switch {
 	case late && !sent:
 		s.late(f.w)
