@@ -362,6 +362,35 @@ func TestOneAddressCannotTakeAllHandshakes(t *testing.T) {
 	stop()
 }
 
+func TestConnectionsAreBoundedInAll(t *testing.T) {
+	ca := peertest.NewCA(t)
+	cfg := ca.Config(t, "b")
+	cfg.MaxConns = 4
+	cfg.HandshakeTimeout = time.Hour
+	metrics := prometheus.NewRegistry()
+	cfg.Registerer = metrics
+	b := peertest.New(t, cfg)
+	stop := peertest.Run(t, b, echo)
+	var held []net.Conn
+	for range 10 {
+		c, err := net.Dial("tcp", b.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, c)
+	}
+	eventually(t, "those beyond 4 are refused", func() bool { return refusals(t, metrics) == 6 })
+	for _, c := range held {
+		c.Close()
+	}
+	a := peertest.New(t, ca.Config(t, "a"))
+	eventually(t, "there is room again", func() bool {
+		_, err := a.Call(t.Context(), "b", b.Addr().String(), nil)
+		return err == nil
+	})
+	stop()
+}
+
 func TestOneMemberCannotTakeAllConnections(t *testing.T) {
 	ca := peertest.NewCA(t)
 	cfg := ca.Config(t, "b")

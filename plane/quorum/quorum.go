@@ -74,8 +74,12 @@ type Config struct {
 // still be healthy.
 const contactPatience = 2 * time.Second
 
-// stepPatience bounds one change.
-const stepPatience = 10 * time.Second
+// stepPatience bounds one change, spreadPatience the wait until it is known.
+const (
+	stepPatience   = 10 * time.Second
+	spreadPatience = 2 * time.Second
+	spreadPause    = 10 * time.Millisecond
+)
 
 // Quorum watches over the voters.
 type Quorum struct {
@@ -147,6 +151,25 @@ func (q *Quorum) act(ctx context.Context) {
 			return
 		}
 		q.log.Info("the members of the store change", "do", string(s.do), "member", s.id, "why", s.why)
+		q.spread(ctx)
+	}
+}
+
+// spread waits a moment until everybody who answers has heard of a change.
+// Raft commits it with a majority, but a member that has not heard of a voter
+// gives it no vote: were the leader lost now, the rest might not find another.
+func (q *Quorum) spread(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, spreadPatience)
+	defer cancel()
+	for ctx.Err() == nil {
+		status, err := q.cfg.Store.MemberStatus(ctx)
+		if err == nil && !slices.ContainsFunc(status, func(s store.MemberStatus) bool { return s.Error == "" && s.Lag > 0 }) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(spreadPause):
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"sync"
 	"time"
@@ -119,6 +120,9 @@ func (s *Store) follow(ctx context.Context, r *raft.Raft) {
 	defer r.DeregisterObserver(o)
 	catchUp := time.NewTicker(5 * time.Millisecond) // until ready only
 	defer catchUp.Stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	asking := make(chan struct{}, 1)
 	for {
 		select {
 		case <-ctx.Done():
@@ -130,16 +134,57 @@ func (s *Store) follow(ctx context.Context, r *raft.Raft) {
 		case <-observed:
 			s.leaders.signal()
 		case <-catchUp.C:
-			_, id := r.LeaderWithID()
-			if id != "" && string(id) != s.cfg.NodeID && r.AppliedIndex() >= r.CommitIndex() && r.CommitIndex() > 0 {
-				s.setReady()
-			}
+			s.askIfFollower(ctx, r, &wg, asking)
 		}
 		select {
 		case <-s.ready:
 			catchUp.Stop()
 		default:
 		}
+	}
+}
+
+// askIfFollower looks, until the store is ready, whether there is a leader to
+// catch up with; one question at a time is on its way.
+func (s *Store) askIfFollower(ctx context.Context, r *raft.Raft, wg *sync.WaitGroup, asking chan struct{}) {
+	_, id := r.LeaderWithID()
+	switch {
+	case id == "" || string(id) == s.cfg.NodeID:
+	case s.cfg.Forwarder == nil:
+		if r.AppliedIndex() >= r.CommitIndex() && r.CommitIndex() > 0 {
+			s.setReady()
+		}
+	default:
+		select {
+		case asking <- struct{}{}:
+			wg.Go(func() {
+				s.catchUp(ctx)
+				<-asking
+			})
+		default:
+		}
+	}
+}
+
+// catchUp makes a follower ready once it has applied what the leader had when
+// it was asked. What Raft tells a follower is committed is bounded by what that
+// has received, so it says little about one that has just joined.
+func (s *Store) catchUp(ctx context.Context) {
+	actx, cancel := context.WithTimeout(ctx, attemptFor)
+	defer cancel()
+	answer, err := s.ask(actx, askRead, binary.AppendUvarint(nil, uint64(s.Revision())))
+	if err == nil {
+		rev, _ := binary.Uvarint(answer)
+		err = s.waitFor(ctx, Revision(rev))
+	}
+	if err == nil {
+		s.setReady()
+		return
+	}
+	s.log.Debug("not ready yet", "reason", err)
+	select {
+	case <-time.After(retryPause):
+	case <-ctx.Done():
 	}
 }
 
