@@ -3,10 +3,8 @@ package wasmrt
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,7 +26,7 @@ func (h *Host) apart(ctx context.Context, c *compiled, code []byte, disk diskCac
 		return h.apartIn(ctx, c, code, os.TempDir(), disk)
 	}
 	err := h.apartIn(ctx, c, code, h.cfg.CacheDir, disk)
-	if err == nil || ctx.Err() != nil || faulty(err) {
+	if err == nil || ctx.Err() != nil || faulty(err) || errors.Is(err, errOtherVersion) {
 		return err
 	}
 	h.log.Warn("compile cache not written", "dir", disk.dir, "reason", err)
@@ -42,30 +40,21 @@ func (h *Host) apartIn(ctx context.Context, c *compiled, code []byte, parent str
 		return err
 	}
 	defer os.RemoveAll(dir)
-	made := diskCache{dir: dir}
-	cache, err := made.open() // makes the directory that this version of wazero looks into
-	if err != nil {
-		return err
-	}
-	cache.Close(ctx)
 	if err := h.child(len(code)).Compile(ctx, code, dir); err != nil {
 		return h.told(c, err)
 	}
-	// Without exactly one result in its place, wazero would compile here and now.
-	if results, err := made.results(); err != nil || results != 1 {
-		return errors.Join(fmt.Errorf("compile: the compiler left %d results; is it of another version?", results), err)
-	}
-	if disk.dir != "" {
-		if err := made.publish(code, disk); err != nil {
-			h.log.Warn("compile cache not written", "dir", disk.dir, "reason", err)
-		} else {
-			made = disk
-		}
-	}
-	if cache, err = made.open(); err != nil {
+	made := diskCache{dir: dir}
+	cache, err := made.open()
+	if err != nil {
 		return err
 	}
-	return h.machineCode(ctx, c, code, cache)
+	if err := h.loaded(ctx, c, code, cache); err != nil || disk.dir == "" {
+		return err
+	}
+	if err := made.publish(code, disk); err != nil {
+		h.log.Warn("compile cache not written", "dir", disk.dir, "reason", err)
+	}
+	return nil
 }
 
 // child is the compiler for a module of that many bytes. Small modules get less
@@ -109,21 +98,6 @@ func faulty(err error) bool {
 	_, unsupported := errors.AsType[*UnsupportedError](err)
 	_, malformed := errors.AsType[*MalformedError](err)
 	return unsupported || malformed
-}
-
-// results counts what wazero has put into the entry.
-func (d diskCache) results() (n int, err error) {
-	err = filepath.WalkDir(d.dir, func(_ string, e fs.DirEntry, err error) error {
-		switch {
-		case err != nil || e.IsDir():
-		case !e.Type().IsRegular():
-			return fmt.Errorf("%s is not a file", e.Name())
-		default:
-			n++
-		}
-		return err
-	})
-	return n, err
 }
 
 // publish seals the entry and moves it to where it is looked for.

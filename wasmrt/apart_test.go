@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -65,10 +66,24 @@ func TestAChildsWorkIsNotLostWithTheDisk(t *testing.T) {
 	}
 }
 
+func TestACompilerOfAnotherVersionIsFoundOut(t *testing.T) {
+	path := built(t, "other", func(out string) *exec.Cmd {
+		return exec.Command("go", "build", "-ldflags", "-X github.com/tetratelabs/wazero/internal/version.version=other", "-o", out, "./internal/wasmtest/compiler")
+	})
+	dir := t.TempDir()
+	h := hostWith(t, wasmrt.Config{CacheDir: dir, Compiler: []string{path}})
+	if _, err := h.Load(t.Context(), sevenExit); err == nil || !strings.Contains(err.Error(), "of another version") {
+		t.Errorf("got %v, want that the compiler is of another version", err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 // dear is a module that passes every check and takes much memory to compile:
 // straight code, as generators write it.
 func dear() []byte {
-	return program(1, bytes.Repeat([]byte{0x41, 1, 0x41, 1, 0x6a, 0x1a}, 1_000_000))
+	return program(1, bytes.Repeat([]byte{0x41, 1, 0x41, 1, 0x6a, 0x1a}, 400_000))
 }
 
 func TestAModuleThatTakesTooMuchToCompileIsRefusedForAWhile(t *testing.T) {
@@ -76,12 +91,12 @@ func TestAModuleThatTakesTooMuchToCompileIsRefusedForAWhile(t *testing.T) {
 		t.Skip("only Linux has limits for a process that hold for Go's memory")
 	}
 	dir := t.TempDir()
-	h := apart(t, wasmrt.Config{CacheDir: dir, CompileMemory: 64 << 20})
+	h := apart(t, wasmrt.Config{CacheDir: dir, CompileMemory: 32 << 20})
 	code := dear()
 	for range 3 {
 		_, err := h.Load(t.Context(), code)
-		if e, ok := errors.AsType[*wasmrt.UnsupportedError](err); !ok || !strings.Contains(e.Error(), "more than 64 MiB of memory to compile") {
-			t.Fatalf("got %v, want that it takes more than 64 MiB", err)
+		if e, ok := errors.AsType[*wasmrt.UnsupportedError](err); !ok || !strings.Contains(e.Error(), "more than 32 MiB of memory to compile") {
+			t.Fatalf("got %v, want that it takes more than 32 MiB", err)
 		}
 	}
 	if got := h.Stats(); got.Compiled != 1 || got.Stopped != 1 || got.Refused != 3 || got.Modules != 0 {

@@ -16,7 +16,7 @@ import (
 var guests struct {
 	sync.Mutex
 	dir   string
-	built map[string][]byte
+	built map[string]bool
 }
 
 // TestMain is also the compiler that tests start as a child process.
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		panic(err)
 	}
-	guests.dir, guests.built = dir, map[string][]byte{}
+	guests.dir, guests.built = dir, map[string]bool{}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
@@ -48,27 +48,32 @@ func goGuest(t testing.TB, name string) []byte {
 
 func guest(t testing.TB, key string, build func(out string) *exec.Cmd) []byte {
 	t.Helper()
-	guests.Lock()
-	defer guests.Unlock()
-	if b, ok := guests.built[key]; ok {
-		return b
-	}
-	out := filepath.Join(guests.dir, filepath.Base(key)+".wasm")
-	cmd := build(out)
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build guest %s: %v\n%s", key, err, text)
-	}
-	b, err := os.ReadFile(out)
+	b, err := os.ReadFile(built(t, filepath.Base(key)+".wasm", build))
 	if err != nil {
 		t.Fatal(err)
 	}
-	guests.built[key] = b
 	return b
+}
+
+// built is the path of a file that is built once.
+func built(t testing.TB, name string, build func(out string) *exec.Cmd) string {
+	t.Helper()
+	guests.Lock()
+	defer guests.Unlock()
+	out := filepath.Join(guests.dir, name)
+	if guests.built[name] {
+		return out
+	}
+	if text, err := build(out).CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", name, err, text)
+	}
+	guests.built[name] = true
+	return out
 }
 
 func newHost(t testing.TB) *wasmrt.Host {
 	t.Helper()
-	h, err := wasmrt.New(t.Context(), wasmrt.Config{CacheDir: filepath.Join(guests.dir, "cache")})
+	h, err := wasmrt.New(t.Context(), wasmrt.Config{CacheDir: filepath.Join(guests.dir, "cache"), Compiler: compiler(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -280,7 +280,7 @@ func (h *Host) into(ctx, compiling context.Context, c *compiled, code []byte, ca
 		return &MalformedError{Offset: Unknown, Reason: err.Error()}
 	}
 	c.rt, c.cache, c.code = rt, cache, compiled
-	c.lines = bytes.Clone(lineSections(code)[linesSection])
+	c.lines = linesOf(compiled)
 	return nil
 }
 

@@ -166,9 +166,13 @@ func (c Child) diagnose(state *os.ProcessState, said string) error {
 }
 
 // outOfMemory knows what a Go program says that got no more memory: its heap,
-// its stacks, or the pages for machine code.
+// its stacks, or the pages for machine code; and in the last two, what one says
+// that looks for races.
 func outOfMemory(said string) bool {
-	for _, text := range []string{"out of memory", "cannot allocate memory", "cannot map pages", "failed to reserve", "stack exceeds", "cannot reserve"} {
+	for _, text := range []string{
+		"out of memory", "cannot allocate memory", "cannot map pages", "failed to reserve", "cannot reserve", "stack exceeds",
+		"failed to allocate", "address space collisions",
+	} {
 		if strings.Contains(said, text) {
 			return true
 		}
