@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -14,7 +15,7 @@ func TestEverySampleBuildsToAModule(t *testing.T) {
 		sample string
 		lang   Language
 		needs  string
-	}{{"hello", Go, "go"}, {"batch", C, "clang"}, {"primes", Rust, "rustc"}} {
+	}{{"hello", Go, "go"}, {"greet", Go, "go"}, {"batch", C, "clang"}, {"primes", Rust, "rustc"}} {
 		t.Run(tt.sample, func(t *testing.T) {
 			path := filepath.Join("..", "..", "samples", tt.sample)
 			if lang, err := Detect(path); err != nil || lang != tt.lang {
@@ -35,6 +36,36 @@ func TestEverySampleBuildsToAModule(t *testing.T) {
 				t.Errorf("built %d bytes that are no core module", len(wasm))
 			}
 		})
+	}
+}
+
+func TestAFolderThatExportsFunctionsBecomesALibrary(t *testing.T) {
+	folder := func(name, text string) string {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	for _, row := range []struct {
+		lang Language
+		dir  string
+		flag string
+		want bool
+	}{
+		{Go, folder("main.go", "package main\n\n//go:wasmexport f\nfunc f() {}\n\nfunc main() {}\n"), "-buildmode=c-shared", true},
+		{Go, folder("main.go", "package main\n\nfunc main() {}\n"), "-buildmode=c-shared", false},
+		{Go, folder("main_test.go", "package main\n\n//go:wasmexport f\nfunc f() {}\n"), "-buildmode=c-shared", false},
+		{C, folder("f.c", "__attribute__((export_name(\"f\"))) int f(void) { return 1; }\n"), "-mexec-model=reactor", true},
+		{C, folder("f.c", "int main(void) { return 1; }\n"), "-mexec-model=reactor", false},
+	} {
+		cmd, err := command(t.Context(), row.lang, row.dir, "out.wasm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := slices.Contains(cmd.Args, row.flag); got != row.want {
+			t.Errorf("%s: got %q, want %s: %v", row.lang, cmd.Args, row.flag, row.want)
+		}
 	}
 }
 

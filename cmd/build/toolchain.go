@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -22,7 +23,13 @@ func command(ctx context.Context, lang Language, dir, module string) (*exec.Cmd,
 	switch lang {
 	case Go:
 		// trimpath and no VCS stamp: the same source gives the same module.
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", module, ".")
+		args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", module}
+		if library, err := says(dir, "*.go", exported); err != nil {
+			return nil, err
+		} else if library {
+			args = append(args, "-buildmode=c-shared")
+		}
+		cmd := exec.CommandContext(ctx, "go", append(args, ".")...)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0")
 		return cmd, nil
@@ -35,6 +42,11 @@ func command(ctx context.Context, lang Language, dir, module string) (*exec.Cmd,
 		compiler, args := "clang", []string{"--target=wasm32-wasi"}
 		if sdk := os.Getenv("WASI_SDK_PATH"); sdk != "" {
 			compiler, args = filepath.Join(sdk, "bin", "clang"), []string{"--sysroot=" + filepath.Join(sdk, "share", "wasi-sysroot")}
+		}
+		if program, err := says(dir, "*.c", mainFunction); err != nil {
+			return nil, err
+		} else if !program {
+			args = append(args, "-mexec-model=reactor")
 		}
 		return exec.CommandContext(ctx, compiler, append(append(args, "-O2", "-s", "-o", module), sources...)...), nil
 	case Rust:
@@ -49,6 +61,35 @@ func command(ctx context.Context, lang Language, dir, module string) (*exec.Cmd,
 		return exec.CommandContext(ctx, rustc, "--edition=2021", "--target", target, "-O", "-C", "strip=symbols", "-o", module, main), nil
 	}
 	return nil, fmt.Errorf("no toolchain for %s", lang)
+}
+
+// What makes a folder a library, which the host calls into, instead of a program,
+// which runs once: in Go a function that is exported, in C the lack of a main.
+var (
+	exported     = regexp.MustCompile(`(?m)^//go:wasmexport `)
+	mainFunction = regexp.MustCompile(`\bmain\s*\(`)
+)
+
+// says reports whether a source of the folder holds what is looked for. Tests do
+// not count.
+func says(dir, pattern string, what *regexp.Regexp) (bool, error) {
+	sources, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		return false, err
+	}
+	for _, path := range sources {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return false, fmt.Errorf("source: %w", err)
+		}
+		if what.Match(text) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // rustMain finds the root of a crate that rustc can build by itself. Crates with
