@@ -55,7 +55,7 @@ func (n *Node) beat(ctx context.Context) error {
 			n.writer.Retry() // the API answers again
 		}
 		done := n.told.Swap(nil)
-		news := back || done != nil || n.doubted.Load() || n.offered.Swap(false) || changed(n.said, conditions(n.load(), n.healthy()))
+		news := back || done != nil || !n.hasRange() || n.doubted.Load() || n.offered.Swap(false) || changed(n.said, conditions(n.load(), n.healthy()))
 		if !news && time.Since(said) < statusInterval {
 			continue
 		}

@@ -206,10 +206,14 @@ func TestNodePortsSpreadOverTheClusterUnlessTheirPolicyIsLocal(t *testing.T) {
 		}
 		return len(seen) == 3
 	})
-	if _, err := api.CoreV1().Services("default").Update(t.Context(), web(port, corev1.ServiceExternalTrafficPolicyLocal), metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
+	changes := 0
 	eventually(t, "the node port reaches the pod of its own node alone", func() bool {
+		local := web(port, corev1.ServiceExternalTrafficPolicyLocal)
+		changes++ // written each time: the API in memory forgets who has listed and does not watch yet
+		local.Annotations = map[string]string{"change": fmt.Sprint(changes)}
+		if _, err := api.CoreV1().Services("default").Update(t.Context(), local, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
 		for range 20 {
 			if body, err := get(d.DialContext, url); err != nil || body != "10.64.2.9" {
 				return false
