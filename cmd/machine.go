@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"runtime"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +19,7 @@ import (
 
 	"copepod/cmd/config"
 	"copepod/plane"
+	"copepod/plane/apiserver/auditlog"
 	"copepod/plane/auth/revoke"
 	"copepod/plane/enroll"
 	"copepod/plane/entry"
@@ -108,7 +111,13 @@ func (m *machine) run(ctx context.Context, con *console) error {
 	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBelow()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return m.gossip.Run(below) })
+	g.Go(func() error {
+		err := m.gossip.Run(below)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("%w; free the port, or choose another with --gossip-port", err)
+		}
+		return err
+	})
 	g.Go(func() error { return m.gossip.meet(ctx) })
 	if m.holdsPlane() {
 		g.Go(func() error {
@@ -132,6 +141,11 @@ func (m *machine) runPlane(ctx context.Context, con *console, listener net.Liste
 		_ = listener.Close()
 		return err
 	}
+	audit, err := m.auditLog()
+	if err != nil {
+		_, _ = listener.Close(), peers.Close()
+		return err
+	}
 	p, err := plane.New(plane.Config{
 		Dir:          m.cfg.DataDir,
 		Listener:     listener,
@@ -148,6 +162,7 @@ func (m *machine) runPlane(ctx context.Context, con *console, listener net.Liste
 		Services:     m.cfg.Network.ServiceCIDR,
 		HistoryBytes: int64(m.cfg.Plane.HistoryMiB) << 20,
 		HistoryAge:   m.cfg.Plane.HistoryAge,
+		Audit:        audit,
 		Version:      release,
 		Metrics:      m.metrics,
 		Registerer:   m.metrics,
@@ -179,6 +194,17 @@ func (m *machine) runPlane(ctx context.Context, con *console, listener net.Liste
 		return m.runNode(ctx, con, id)
 	})
 	return g.Wait()
+}
+
+// auditLog is nil when it is switched off.
+func (m *machine) auditLog() (*auditlog.Log, error) {
+	if !m.cfg.API.Audit {
+		return nil, nil
+	}
+	return auditlog.New(auditlog.Config{
+		Path: filepath.Join(m.cfg.DataDir, "logs", "audit.log"), MaxMiB: m.cfg.API.AuditMaxMiB, Keep: m.cfg.API.AuditKeep,
+		Log: m.log, Metrics: m.metrics,
+	})
 }
 
 // runEntry hands the API port through to the planes, and runs the node on that.

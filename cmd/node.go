@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
+	"copepod/gossip"
 	"copepod/node"
 	"copepod/node/mesh/link"
 	"copepod/node/mesh/peers"
@@ -66,6 +67,7 @@ func (m *machine) runNode(ctx context.Context, con *console, id *identity) error
 		ClientCA:    id.roots,
 		Callers:     []string{plane.NodeClient},
 		MaxPods:     int64(m.cfg.Node.MaxPods),
+		Drain:       m.drain,
 		Capacity:    m.cfg.Capacity(),
 		LogMaxBytes: int64(m.cfg.Logs.ContainerMaxMiB) << 20,
 		LogFiles:    m.cfg.Logs.ContainerKeep,
@@ -96,6 +98,17 @@ func (m *machine) runNode(ctx context.Context, con *console, id *identity) error
 		return nil
 	})
 	return g.Wait()
+}
+
+// drain is how long the node's pods may take to move elsewhere when it stops: not
+// at all when there is nowhere to move to.
+func (m *machine) drain() time.Duration {
+	for _, other := range m.gossip.Members() {
+		if other.Name != m.name && other.State == gossip.StateAlive {
+			return m.cfg.Node.Drain
+		}
+	}
+	return 0
 }
 
 func (m *machine) newHost(ctx context.Context) (*wasmrt.Host, error) {

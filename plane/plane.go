@@ -25,6 +25,7 @@ import (
 	"k8s.io/apiserver/pkg/storage/value"
 
 	"copepod/plane/apiserver"
+	"copepod/plane/apiserver/auditlog"
 	"copepod/plane/apiserver/local"
 	"copepod/plane/auth/certs"
 	"copepod/plane/auth/revoke"
@@ -59,6 +60,7 @@ type Config struct {
 	Services     netip.Prefix   // range of cluster IPs
 	HistoryBytes int64          // of the store; 0: its default
 	HistoryAge   time.Duration  // of the store; 0: its default
+	Audit        *auditlog.Log  // takes a record of requests; nil: none is kept
 	Version      string         // our own, as v1.2.3
 	Metrics      prometheus.Gatherer
 	Registerer   prometheus.Registerer
@@ -186,7 +188,7 @@ func (p *Plane) buildAPI() error {
 		return err
 	}
 	p.nodes = &relations{view: func() local.View { return p.api.Local().View() }}
-	p.api, err = apiserver.New(apiserver.Config{
+	cfg := apiserver.Config{
 		Front:            p.joining.Front,
 		Paths:            p.operations(),
 		Authorizers:      p.nodes.authorizers(),
@@ -204,7 +206,11 @@ func (p *Plane) buildAPI() error {
 		Version:          p.cfg.Version,
 		Metrics:          p.cfg.Metrics,
 		Log:              p.cfg.Log,
-	})
+	}
+	if p.cfg.Audit != nil {
+		cfg.Audit, cfg.AuditPolicy = p.cfg.Audit, p.cfg.Audit.Policy()
+	}
+	p.api, err = apiserver.New(cfg)
 	return err
 }
 

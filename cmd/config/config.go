@@ -31,8 +31,11 @@ type Config struct {
 	Bind      netip.Addr `mapstructure:"bind"`
 	Advertise netip.Addr `mapstructure:"advertise"` // zero: not given
 	API       struct {
-		Port  uint16   `mapstructure:"port"`
-		Names []string `mapstructure:"names"`
+		Port        uint16   `mapstructure:"port"`
+		Names       []string `mapstructure:"names"`
+		Audit       bool     `mapstructure:"audit"`
+		AuditMaxMiB int      `mapstructure:"audit-max-mib"`
+		AuditKeep   int      `mapstructure:"audit-keep"`
 	} `mapstructure:"api"`
 	Plane struct {
 		Port       uint16        `mapstructure:"port"`
@@ -52,11 +55,12 @@ type Config struct {
 		Egress      bool         `mapstructure:"egress"`
 	} `mapstructure:"network"`
 	Node struct {
-		Name    string `mapstructure:"name"`
-		Port    uint16 `mapstructure:"port"`
-		MaxPods int    `mapstructure:"max-pods"`
-		CPU     string `mapstructure:"cpu"`
-		Memory  string `mapstructure:"memory"`
+		Name    string        `mapstructure:"name"`
+		Port    uint16        `mapstructure:"port"`
+		MaxPods int           `mapstructure:"max-pods"`
+		Drain   time.Duration `mapstructure:"drain"`
+		CPU     string        `mapstructure:"cpu"`
+		Memory  string        `mapstructure:"memory"`
 	} `mapstructure:"node"`
 	Logs struct {
 		Level           string `mapstructure:"level"`
