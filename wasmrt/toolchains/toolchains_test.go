@@ -147,7 +147,7 @@ type bench struct {
 
 func newBench(t *testing.T, code []byte) *bench {
 	t.Helper()
-	host, err := wasmrt.New(t.Context(), wasmrt.Config{})
+	host, err := wasmrt.New(t.Context(), wasmrt.Config{Compiler: compiler(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
