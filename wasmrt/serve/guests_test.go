@@ -84,9 +84,20 @@ func cGuest(t testing.TB, name string, flags ...string) []byte {
 
 func cHandler(t testing.TB) []byte { return cGuest(t, "handler", "-mexec-model=reactor") }
 
+// compiler builds one that does not look for races in wazero: that would take a
+// minute for a guest in Go. A test has wazero's version from nowhere, and calls it
+// "dev".
+func compiler(out string) *exec.Cmd {
+	return exec.Command("go", "build", "-ldflags", "-X github.com/tetratelabs/wazero/internal/version.version=dev", "-o", out, "../internal/wasmtest/compiler")
+}
+
 func newHost(t testing.TB) *wasmrt.Host {
 	t.Helper()
-	h, err := wasmrt.New(t.Context(), wasmrt.Config{CacheDir: filepath.Join(guests.dir, "cache")})
+	guest(t, "compiler", compiler)
+	h, err := wasmrt.New(t.Context(), wasmrt.Config{
+		CacheDir: filepath.Join(guests.dir, "cache"),
+		Compiler: []string{filepath.Join(guests.dir, "compiler.wasm")},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

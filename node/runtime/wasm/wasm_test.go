@@ -36,6 +36,18 @@ var guest = sync.OnceValues(func() ([]byte, error) {
 	return os.ReadFile(out)
 })
 
+// compiler builds one that does not look for races in wazero: that would take a
+// minute for a guest in Go. A test has wazero's version from nowhere, and calls it
+// "dev".
+var compiler = sync.OnceValues(func() (string, error) {
+	out := filepath.Join(cache, "..compiler")
+	cmd := exec.Command("go", "build", "-ldflags", "-X github.com/tetratelabs/wazero/internal/version.version=dev", "-o", out, "copepod/wasmrt/internal/wasmtest/compiler")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, text)
+	}
+	return out, nil
+})
+
 // cache is where compiled code is kept for all tests.
 var cache string
 
@@ -73,7 +85,11 @@ func newRuntime(t *testing.T, more ...func(*registry.Store)) (*wasm.Runtime, *wa
 	for _, add := range more {
 		add(images)
 	}
-	host, err := wasmrt.New(t.Context(), wasmrt.Config{CacheDir: cache})
+	compiler, err := compiler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := wasmrt.New(t.Context(), wasmrt.Config{CacheDir: cache, Compiler: []string{compiler}})
 	if err != nil {
 		t.Fatal(err)
 	}
