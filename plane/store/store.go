@@ -157,6 +157,7 @@ type Store struct {
 	ready     chan struct{} // closed when first usable
 	readyOnce sync.Once
 	started   atomic.Bool
+	away      *patience     // with members that do not answer
 	raftGone  chan struct{} // closed when Raft has stopped: it answers nobody any more
 	stopped   chan struct{} // closed when Run or Close is over
 	stopOnce  sync.Once
@@ -176,6 +177,7 @@ func Open(cfg Config) (*Store, error) {
 		queue:    make(chan *proposal, queueLength),
 		ready:    make(chan struct{}),
 		raftGone: make(chan struct{}),
+		away:     newPatience(),
 		stopped:  make(chan struct{}),
 		groups:   groups{session: newSession(), waiting: map[uint64]*ownGroup{}},
 	}
@@ -258,6 +260,7 @@ func (s *Store) Run(ctx context.Context) error {
 	case <-drained:
 	case <-time.After(drainPatience):
 	}
+	s.away.end()
 	err = r.Shutdown().Error()
 	close(s.raftGone)
 	<-drained

@@ -101,7 +101,7 @@ func (s *Store) transport() (t raft.Transport, self raft.ServerAddress, hangUp f
 		Logger:                  newRaftLog(s.log),
 		MsgpackUseNewTimeFormat: true,
 	})
-	return named{n}, n.LocalAddr(), func() {
+	return named{n, s.away}, n.LocalAddr(), func() {
 		n.Close()
 		n.CloseStreams()
 		st.hangUp()
@@ -113,7 +113,10 @@ func (s *Store) transport() (t raft.Transport, self raft.ServerAddress, hangUp f
 const toMember = "\x00"
 
 // named tells Dial which member Raft means.
-type named struct{ *raft.NetworkTransport }
+type named struct {
+	*raft.NetworkTransport
+	away *patience
+}
 
 func at(id raft.ServerID, target raft.ServerAddress) raft.ServerAddress {
 	return raft.ServerAddress(id) + toMember + target
@@ -124,7 +127,9 @@ func (n named) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress
 }
 
 func (n named) AppendEntries(id raft.ServerID, target raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	return n.NetworkTransport.AppendEntries(id, at(id, target), req, resp)
+	return n.away.append(id, req, resp, func() error {
+		return n.NetworkTransport.AppendEntries(id, at(id, target), req, resp)
+	})
 }
 
 func (n named) RequestVote(id raft.ServerID, target raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
