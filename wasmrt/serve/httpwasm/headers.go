@@ -36,6 +36,8 @@ func (e *Exchange) headers(c frame) http.Header {
 // change are the headers of a kind, to change.
 func (e *Exchange) change(c frame) http.Header {
 	switch kind := c.u32(0); {
+	case kind > responseTrailer:
+		c.fail("headers of kind %d", kind)
 	case kind >= requestTrailer && e.features&trailers == 0:
 		c.fail("trailers are not enabled: enable feature 4 first")
 	case kind == requestHeader || kind == requestTrailer:
