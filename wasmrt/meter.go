@@ -180,13 +180,11 @@ func (m *meter) Resume() {
 	m.start()
 }
 
-// total is the time charged so far, the slice under way included.
+// total is the time charged so far. The slice under way is not in it: what it
+// cost is known at its end, which is near.
 func (m *meter) total() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.running && m.fuel == nil {
-		return m.used + time.Since(m.since)
-	}
 	return m.used
 }
 

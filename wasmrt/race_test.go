@@ -7,6 +7,9 @@ import (
 	"testing"
 )
 
+// racing: the detector's own memory grows with all that was ever touched.
+const racing = true
+
 // compiler is one that does not look for races in wazero: that would take a
 // minute for a server in Go.
 func compiler(t testing.TB) []string {
