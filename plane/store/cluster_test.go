@@ -334,6 +334,10 @@ func TestResultIsFoundInASnapshot(t *testing.T) {
 			done := make(chan error, 1)
 			var res store.Result
 			c.network.Isolate(address(f))
+			if _, err := leader.Txn(t.Context(), put("first")); err != nil { // what the leader goes on trying to send
+				t.Fatal(err)
+			}
+			synctest.Wait()
 			go func() {
 				var err error
 				res, err = follower.Txn(t.Context(), put(test.key))
