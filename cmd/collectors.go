@@ -3,6 +3,7 @@ package cmd
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"copepod/node/mesh/link"
 	"copepod/node/mesh/proxy"
 	"copepod/wasmrt"
 )
@@ -70,4 +71,30 @@ func (c proxyCollector) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(proxyOpen, prometheus.GaugeValue, float64(s.Open))
 	out <- prometheus.MustNewConstMetric(proxyTotal, prometheus.CounterValue, float64(s.Total))
 	out <- prometheus.MustNewConstMetric(proxyFailed, prometheus.CounterValue, float64(s.Failed))
+}
+
+// linkCollector shows what the link to other nodes carries, and whom it refused.
+type linkCollector struct{ link *link.Link }
+
+var (
+	linkPeers   = prometheus.NewDesc("copepod_mesh_peers", "Nodes that the mesh is connected to now.", nil, nil)
+	linkStreams = prometheus.NewDesc("copepod_mesh_streams", "Connections of pods between nodes that are open now.", nil, nil)
+	linkRefused = prometheus.NewDesc("copepod_mesh_refused_total", "Connections of pods of other nodes, and of callers, that were refused.", nil, nil)
+	linkHostile = prometheus.NewDesc("copepod_mesh_hostile_total", "Callers without a right to call, and requests that no honest node makes.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (linkCollector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{linkPeers, linkStreams, linkRefused, linkHostile} {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c linkCollector) Collect(out chan<- prometheus.Metric) {
+	s := c.link.Stats()
+	out <- prometheus.MustNewConstMetric(linkPeers, prometheus.GaugeValue, float64(s.Peers))
+	out <- prometheus.MustNewConstMetric(linkStreams, prometheus.GaugeValue, float64(s.Streams))
+	out <- prometheus.MustNewConstMetric(linkRefused, prometheus.CounterValue, float64(s.Refused))
+	out <- prometheus.MustNewConstMetric(linkHostile, prometheus.CounterValue, float64(s.Hostile))
 }

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -89,6 +90,9 @@ func settle(cfg config.Config) (config.Config, *enroll.Membership, error) {
 
 // holdsPlane says whether a part of the control plane is here.
 func (m *machine) holdsPlane() bool { return m.member == nil || m.member.Plane() }
+
+// isRevoked says whether a certificate counts no more, though it is valid.
+func (m *machine) isRevoked(cert *x509.Certificate) bool { return m.revoked.Check(cert) != nil }
 
 // ports is where this machine listens.
 func ports(cfg config.Config, plane bool) enroll.Ports {

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -66,6 +65,7 @@ func (m *machine) runNode(ctx context.Context, con *console, id *identity) error
 		Certificate: id.serving.GetCertificate,
 		ClientCA:    id.roots,
 		Callers:     []string{plane.NodeClient},
+		Revoked:     m.isRevoked,
 		MaxPods:     int64(m.cfg.Node.MaxPods),
 		Drain:       m.drain,
 		Capacity:    m.cfg.Capacity(),
@@ -160,7 +160,7 @@ func (m *machine) newNetwork(client kubernetes.Interface, id *identity) (*networ
 		CA:       id.roots,
 		Serving:  id.serving.GetCertificate,
 		Client:   id.client.GetClientCertificate,
-		Revoked:  func(cert *x509.Certificate) bool { return m.revoked.Check(cert) != nil },
+		Revoked:  m.isRevoked,
 		Log:      m.log,
 	})
 	if err != nil {
@@ -168,7 +168,7 @@ func (m *machine) newNetwork(client kubernetes.Interface, id *identity) (*networ
 		return nil, err
 	}
 	routes := table.NewFor(m.name)
-	cfg := vnet.Config{Router: proxy.Router{Table: routes}, Remote: net.link, Inside: []netip.Prefix{m.cfg.Network.PodCIDR, m.cfg.Network.ServiceCIDR}}
+	cfg := vnet.Config{Router: proxy.Router{Table: routes}, Remote: apiWay{net.link, m.gossip.planes, netip.AddrPortFrom(m.addr, m.cfg.API.Port)}, Inside: []netip.Prefix{m.cfg.Network.PodCIDR, m.cfg.Network.ServiceCIDR}}
 	if m.cfg.Network.Egress {
 		cfg.Outside = vnet.Egress{}
 	}
@@ -178,7 +178,7 @@ func (m *machine) newNetwork(client kubernetes.Interface, id *identity) (*networ
 		_ = listener.Close()
 		return nil, err
 	}
-	m.metrics.MustRegister(proxyCollector{net.proxy})
+	m.metrics.MustRegister(proxyCollector{net.proxy}, linkCollector{net.link})
 	return net, nil
 }
 

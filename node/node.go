@@ -68,6 +68,7 @@ type Config struct {
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // of the node's server
 	ClientCA    *x509.CertPool                                       // that signs who may call it
 	Callers     []string                                             // users that may call it
+	Revoked     func(*x509.Certificate) bool                         // whose certificates count no more; nil: nobody's
 
 	MaxPods     int64                 // default 10000
 	Capacity    v1.ResourceList       // cpu and memory; what is missing is measured
@@ -211,13 +212,13 @@ func (n *Node) buildPods() (err error) {
 }
 
 func (n *Node) buildServer() error {
-	id, err := identity.New(identity.Config{Name: n.cfg.Name, ClientCA: n.cfg.ClientCA, Certificate: n.cfg.Certificate, Callers: n.cfg.Callers})
+	id, err := identity.New(identity.Config{Name: n.cfg.Name, ClientCA: n.cfg.ClientCA, Certificate: n.cfg.Certificate, Callers: n.cfg.Callers, Revoked: n.cfg.Revoked})
 	if err != nil {
 		return err
 	}
 	n.server, err = server.New(server.Config{
 		Listener: n.cfg.Listener, TLS: id.ServerTLS(), Gate: id, Node: n.cfg.Name,
-		Pods: n.pods, Images: n.cfg.Serve, Healthy: n.healthy, Metrics: n.cfg.Metrics, Log: n.log,
+		Pods: n.pods, Images: n.cfg.Serve, Healthy: n.healthy, Metrics: n.cfg.Metrics, Peers: n.cfg.ClientCA, Log: n.log,
 	})
 	return err
 }

@@ -38,6 +38,7 @@ type Config struct {
 	ClientCA    *x509.CertPool                                       // that signs those who may call
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // of the node's server; asked for each connection, so that it may rotate
 	Callers     []string                                             // users that may call, beside the group system:masters
+	Revoked     func(*x509.Certificate) bool                         // whether a certificate counts no more, though it is valid; nil: none is
 }
 
 // Identity is a node's.
@@ -84,6 +85,9 @@ func (id *Identity) Caller(conn *tls.ConnectionState) (string, error) {
 		return "", fmt.Errorf("no client certificate: %w", ErrForbidden)
 	}
 	subject := conn.PeerCertificates[0].Subject
+	if id.revoked(conn) {
+		return subject.CommonName, fmt.Errorf("user %q: its certificate was revoked: %w", subject.CommonName, ErrForbidden)
+	}
 	if slices.Contains(subject.Organization, masterGroup) || slices.Contains(id.cfg.Callers, subject.CommonName) {
 		return subject.CommonName, nil
 	}
@@ -94,10 +98,15 @@ func (id *Identity) Caller(conn *tls.ConnectionState) (string, error) {
 // nodes share with each other is asked for under this name.
 func (id *Identity) Member(conn *tls.ConnectionState) (string, error) {
 	user, err := id.Caller(conn)
-	if err != nil && user != "" && strings.HasPrefix(user, userPrefix) && slices.Contains(conn.PeerCertificates[0].Subject.Organization, nodesGroup) {
+	if err != nil && user != "" && !id.revoked(conn) && strings.HasPrefix(user, userPrefix) && slices.Contains(conn.PeerCertificates[0].Subject.Organization, nodesGroup) {
 		return user, nil
 	}
 	return user, err
+}
+
+// revoked is asked for each request, because connections outlive revocations.
+func (id *Identity) revoked(conn *tls.ConnectionState) bool {
+	return id.cfg.Revoked != nil && id.cfg.Revoked(conn.PeerCertificates[0])
 }
 
 // CheckClient says what is wrong with the way a node would speak to the API

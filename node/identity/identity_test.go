@@ -72,6 +72,30 @@ func TestOnlyTheAPIServerAndAdministratorsMayCall(t *testing.T) {
 	}
 }
 
+func TestWhoseCertificateWasRevokedMayNotCall(t *testing.T) {
+	out, _ := certificate(t, "system:node:n2", "system:nodes")
+	in, _ := certificate(t, "system:node:n3", "system:nodes")
+	id, err := identity.New(identity.Config{
+		Name: "n1", ClientCA: x509.NewCertPool(), Certificate: get, Callers: []string{"system:node:n2"},
+		Revoked: func(c *x509.Certificate) bool { return c.Equal(out) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	as := func(cert *x509.Certificate) *tls.ConnectionState {
+		return &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}, VerifiedChains: [][]*x509.Certificate{{cert}}}
+	}
+	if _, err := id.Caller(as(out)); !errors.Is(err, identity.ErrForbidden) {
+		t.Errorf("revoked caller: got %v, want %v", err, identity.ErrForbidden)
+	}
+	if _, err := id.Member(as(out)); !errors.Is(err, identity.ErrForbidden) {
+		t.Errorf("revoked member: got %v, want %v", err, identity.ErrForbidden)
+	}
+	if _, err := id.Member(as(in)); err != nil {
+		t.Errorf("another member: %v", err)
+	}
+}
+
 func TestANodeSpeaksToTheAPIServerAsItself(t *testing.T) {
 	for _, row := range []struct {
 		user, group, want string

@@ -203,6 +203,9 @@ func checkNode(node string, a admission.Attributes) error {
 		if forbidden := forbiddenLabels(obj.Labels, nil); len(forbidden) > 0 {
 			return fmt.Errorf("node %q is not allowed to set the following labels: %s", node, strings.Join(forbidden, ", "))
 		}
+		if obj.Annotations[raftAnnotation] != "" {
+			return fmt.Errorf("node %q is not allowed to set annotation %s", node, raftAnnotation)
+		}
 		if len(obj.OwnerReferences) > 0 {
 			return fmt.Errorf("node %q is not allowed to set ownerReferences", node)
 		}
@@ -231,11 +234,21 @@ func checkNodeChange(node string, obj, old *corev1.Node) error {
 	if obj.Spec.PodCIDR != old.Spec.PodCIDR || !slices.Equal(obj.Spec.PodCIDRs, old.Spec.PodCIDRs) {
 		return fmt.Errorf("node %q is not allowed to modify podCIDR", node)
 	}
+	if obj.Annotations[raftAnnotation] != old.Annotations[raftAnnotation] {
+		return fmt.Errorf("node %q is not allowed to modify annotation %s", node, raftAnnotation)
+	}
 	if forbidden := forbiddenLabels(obj.Labels, old.Labels); len(forbidden) > 0 {
 		return fmt.Errorf("is not allowed to modify labels: %s", strings.Join(forbidden, ", "))
 	}
 	return nil
 }
+
+// What the leader shows on a Node, and what an operator decides by a label: a
+// node that set them itself would deceive people, and undo their decision.
+const (
+	raftAnnotation = "copepod.dev/raft"
+	eligibleLabel  = "copepod.dev/plane-eligible"
+)
 
 // forbiddenLabels lists the labels that differ and that nodes may not touch:
 // those of node-restriction.kubernetes.io, and those of kubernetes.io and k8s.io
@@ -265,6 +278,8 @@ func nodeMaySet(label string) bool {
 		return slices.ContainsFunc(parents, func(p string) bool { return domain == p || strings.HasSuffix(domain, "."+p) })
 	}
 	switch {
+	case label == eligibleLabel:
+		return false
 	case !qualified || !under("kubernetes.io", "k8s.io"):
 		return true
 	case under(corev1.LabelNamespaceNodeRestriction):

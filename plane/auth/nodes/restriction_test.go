@@ -116,6 +116,13 @@ func TestNodeWritesItsOwnOnly(t *testing.T) {
 		}), ""},
 		{"role of a plane", nodeUpdate(func(n *corev1.Node) { n.Labels["node-role.kubernetes.io/control-plane"] = "" }),
 			"is not allowed to modify labels: node-role.kubernetes.io/control-plane"},
+		{"what an operator decided", nodeUpdate(func(n *corev1.Node) { n.Labels["copepod.dev/plane-eligible"] = "true" }),
+			"is not allowed to modify labels: copepod.dev/plane-eligible"},
+		{"its part in Raft", nodeUpdate(func(n *corev1.Node) { n.Annotations = map[string]string{"copepod.dev/raft": "voter"} }),
+			`node "n1" is not allowed to modify annotation copepod.dev/raft`},
+		{"registering as a voter", write{op: create, resource: "nodes", obj: changed(nodeObj, func(n *corev1.Node) {
+			n.Annotations = map[string]string{"copepod.dev/raft": "voter"}
+		})}, `node "n1" is not allowed to set annotation copepod.dev/raft`},
 		{"taints", nodeUpdate(func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "x", Effect: "NoSchedule"}} }), `node "n1" is not allowed to modify taints`},
 		{"range of pod addresses", nodeUpdate(func(n *corev1.Node) { n.Spec.PodCIDR = "10.64.0.0/18" }), `node "n1" is not allowed to modify podCIDR`},
 		{"owners", nodeUpdate(func(n *corev1.Node) { n.OwnerReferences = []metav1.OwnerReference{{Name: "x"}} }), "not allowed to modify ownerReferences"},
