@@ -34,11 +34,9 @@ func (a *app) join() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		m, err := enter(c.Context(), cfg, args[0], token)
-		if err != nil {
+		if _, err := enter(c.Context(), cfg, args[0], token); err != nil {
 			return err
 		}
-		cfg.Bind = boundTo(cfg, m.Address)
 		return a.start(c.Context(), cfg, "")
 	}
 	return c
@@ -65,15 +63,6 @@ func enter(ctx context.Context, cfg config.Config, server, token string) (*enrol
 			API: cfg.API.Port, Node: cfg.Node.Port, Gossip: cfg.Gossip.Port, Peer: cfg.Plane.Port, Mesh: cfg.Network.MeshPort,
 		},
 	})
-}
-
-// boundTo is where a member listens: where it was told to, unless that is a
-// loopback address while the cluster knows the machine by another.
-func boundTo(cfg config.Config, address netip.Addr) netip.Addr {
-	if cfg.Bind.IsLoopback() && !address.IsLoopback() {
-		return address
-	}
-	return cfg.Bind
 }
 
 // onLoopback tells whether a server is on this machine.

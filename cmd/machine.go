@@ -74,18 +74,28 @@ func settle(cfg config.Config) (config.Config, *enroll.Membership, error) {
 	if err != nil {
 		return cfg, nil, err
 	}
+	cfg, err = settledAs(cfg, m)
+	return cfg, m, err
+}
+
+// settledAs is settle for a membership that was read.
+func settledAs(cfg config.Config, m *enroll.Membership) (config.Config, error) {
 	if cfg.Node.Name != "" && cfg.Node.Name != m.Name {
-		return cfg, nil, fmt.Errorf("node name %q: this machine joined as %q; leave --node-name out, or join anew with another --data-dir", cfg.Node.Name, m.Name)
+		return cfg, fmt.Errorf("node name %q: this machine joined as %q; leave --node-name out, or join anew with another --data-dir", cfg.Node.Name, m.Name)
 	}
-	if cfg.Bind.IsLoopback() && !cfg.Advertise.IsValid() {
+	switch {
+	case cfg.Advertise.IsValid():
+	case cfg.Bind.IsLoopback():
 		cfg.Bind = m.Address // the default means: as when it joined
+	case cfg.Bind.IsUnspecified():
+		cfg.Advertise = m.Address
 	}
 	if addr, err := advertised(cfg); err != nil || addr != m.Address {
-		return cfg, nil, fmt.Errorf("address %s: this machine joined as %s; start it with --advertise %s, or join anew with another --data-dir", addr, m.Address, m.Address)
+		return cfg, fmt.Errorf("address %s: this machine joined as %s; start it with --advertise %s, or join anew with another --data-dir", addr, m.Address, m.Address)
 	}
 	cfg.Node.Name = m.Name
 	cfg.Network.PodCIDR, cfg.Network.ServiceCIDR = m.Settings.PodCIDR, m.Settings.ServiceCIDR
-	return cfg, m, nil
+	return cfg, nil
 }
 
 // holdsPlane says whether a part of the control plane is here.

@@ -79,14 +79,22 @@ func TestMachinesAreListedWithAndWithoutANode(t *testing.T) {
 func TestMemberListensWhereTheClusterKnowsIt(t *testing.T) {
 	for _, tt := range []struct{ bind, address, want string }{
 		{"127.0.0.1", "192.0.2.7", "192.0.2.7"}, // the default, and a cluster elsewhere
-		{"127.0.0.3", "127.0.0.3", "127.0.0.3"},
+		{"127.0.0.1", "127.0.0.3", "127.0.0.3"},
 		{"0.0.0.0", "192.0.2.7", "0.0.0.0"},
 	} {
-		cfg := config.Config{Bind: netip.MustParseAddr(tt.bind)}
-		if got := boundTo(cfg, netip.MustParseAddr(tt.address)); got.String() != tt.want {
-			t.Errorf("%s as %s: got %s, want %s", tt.bind, tt.address, got, tt.want)
+		m := &enroll.Membership{Name: "n1", Address: netip.MustParseAddr(tt.address)}
+		got, err := settledAs(config.Config{Bind: netip.MustParseAddr(tt.bind)}, m)
+		if err != nil || got.Bind.String() != tt.want || got.Node.Name != "n1" {
+			t.Errorf("%s as %s: got %s and %v, want %s", tt.bind, tt.address, got.Bind, err, tt.want)
 		}
 	}
+	cfg := config.Config{Bind: netip.MustParseAddr("192.0.2.9")}
+	if _, err := settledAs(cfg, &enroll.Membership{Name: "n1", Address: netip.MustParseAddr("192.0.2.7")}); err == nil {
+		t.Error("another address than the one that it joined with: got no error")
+	}
+}
+
+func TestServersOnThisMachineAreKnownByTheirAddress(t *testing.T) {
 	for server, want := range map[string]bool{"localhost": true, "127.0.0.1:7": true, "[::1]:7": true, "192.0.2.7": false, "": false} {
 		if got := onLoopback(server); got != want {
 			t.Errorf("%q: got %t", server, got)

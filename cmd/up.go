@@ -91,7 +91,7 @@ func (a *app) start(ctx context.Context, cfg config.Config, source string) error
 			con.warn("not served", err.Error())
 		}
 	}
-	a.usage(con, cfg)
+	a.usage(con, m)
 	err = <-ended
 	if err == nil {
 		con.line("stopped\n")
@@ -140,11 +140,17 @@ func (a *app) serve(ctx context.Context, con *console, kubeconfig string, app de
 }
 
 // usage says what to do next.
-func (a *app) usage(con *console, cfg config.Config) {
-	flag := ""
-	if home, err := os.UserHomeDir(); err != nil || cfg.DataDir != home+"/.copepod" {
-		flag = " --data-dir " + cfg.DataDir
+func (a *app) usage(con *console, m *machine) {
+	const stop = "Ctrl-C stops. The next `copepod up` finds everything as it is now."
+	dir, flag := m.cfg.DataDir, ""
+	if home, err := os.UserHomeDir(); err != nil || dir != home+"/.copepod" {
+		flag = " --data-dir " + dir
+	}
+	if !m.holdsPlane() {
+		con.line("\n  The API answers at https://%s; administrators' kubeconfigs are on the planes.\n\n%s\n",
+			hostPort(m.addr, m.cfg.API.Port), con.paint(faint, stop))
+		return
 	}
 	con.line("\n  copepod get nodes,deploy,pods,svc -o wide%s\n  export KUBECONFIG=%s   # for kubectl, Helm, client-go\n\n%s\n",
-		flag, kubeconfigPath(cfg.DataDir), con.paint(faint, "Ctrl-C stops. The next `copepod up` finds everything as it is now."))
+		flag, kubeconfigPath(dir), con.paint(faint, stop))
 }

@@ -71,6 +71,7 @@ func (p *Plane) buildJoining() error {
 		Objects:    func() enroll.Objects { return client{p.api.Local()} },
 		Fresh:      p.store.ReadIndex,
 		Planes:     p.planes,
+		Raft:       p.suffrage,
 		Settings:   enroll.Settings{PodCIDR: p.cfg.Pods, ServiceCIDR: p.cfg.Services},
 		Revoked:    p.cfg.Revoked,
 		Version:    p.cfg.Version,
@@ -104,6 +105,33 @@ func (p *Plane) planes() []enroll.Member {
 			other := enroll.Member{Name: m.ID, Address: at.Addr(), Ports: p.cfg.Ports}
 			other.Ports.Peer = at.Port()
 			all = append(all, other)
+		}
+	}
+	return all
+}
+
+// suffrage is what each member of the store is: "voter" or "nonvoter".
+func (p *Plane) suffrage() map[string]string {
+	members, err := p.store.Members()
+	if err != nil {
+		return nil
+	}
+	all := map[string]string{}
+	for _, m := range members {
+		all[m.ID] = "nonvoter"
+		if m.Voter {
+			all[m.ID] = "voter"
+		}
+	}
+	return all
+}
+
+// others are the API servers of the other planes.
+func (p *Plane) others() []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, m := range p.planes() {
+		if m.Name != p.cfg.Name {
+			all = append(all, netip.AddrPortFrom(m.Address, m.Ports.API))
 		}
 	}
 	return all

@@ -201,6 +201,7 @@ func (p *Plane) buildAPI() error {
 		ClientsPEM:       p.ca.PEM(),
 		Node:             p.kubelet.Pair,
 		Advertise:        p.cfg.Advertise,
+		Peers:            p.others,
 		Issuer:           issuer,
 		ServiceAddresses: p.cfg.Services,
 		Version:          p.cfg.Version,

@@ -2,17 +2,16 @@ package plane
 
 import (
 	"context"
+	"maps"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"copepod/plane/controllers/api"
-	"copepod/plane/enroll"
 	"copepod/plane/store"
 )
 
-// rolesEvery is how late Nodes show who holds the plane and who votes.
+// rolesEvery is how late Nodes show who holds the plane.
 const rolesEvery = 2 * time.Second
 
 // labelRole is what kubectl shows under ROLES. A node may not give it to itself.
@@ -38,20 +37,24 @@ func (p *Plane) showRoles(ctx context.Context) error {
 }
 
 func writeRoles(ctx context.Context, c client, members []store.Member) error {
-	want := map[string]string{}
+	holds := map[string]bool{}
 	for _, m := range members {
-		want[m.ID] = "nonvoter"
-		if m.Voter {
-			want[m.ID] = "voter"
-		}
+		holds[m.ID] = true
 	}
 	for obj := range c.View().List(api.Nodes, "") {
-		node, ok := obj.(*corev1.Node)
-		if !ok || !setRole(node.DeepCopy(), want[node.Name]) {
+		_, labelled := obj.GetLabels()[labelRole]
+		if labelled == holds[obj.GetName()] {
 			continue
 		}
-		_, err := c.Modify(ctx, api.Nodes, "", node.Name, "", func(o api.Object) error {
-			setRole(o.(*corev1.Node), want[node.Name])
+		_, err := c.Modify(ctx, api.Nodes, "", obj.GetName(), "", func(o api.Object) error {
+			labels := maps.Clone(o.GetLabels())
+			if delete(labels, labelRole); holds[o.GetName()] {
+				if labels == nil {
+					labels = map[string]string{}
+				}
+				labels[labelRole] = ""
+			}
+			o.SetLabels(labels)
 			return nil
 		})
 		if err != nil && !apierrors.IsNotFound(err) {
@@ -59,25 +62,4 @@ func writeRoles(ctx context.Context, c client, members []store.Member) error {
 		}
 	}
 	return nil
-}
-
-// setRole says whether it changed anything. An empty role takes both away.
-func setRole(node *corev1.Node, role string) bool {
-	_, labelled := node.Labels[labelRole]
-	if node.Annotations[enroll.AnnotationRaft] == role && labelled == (role != "") {
-		return false
-	}
-	if role == "" {
-		delete(node.Labels, labelRole)
-		delete(node.Annotations, enroll.AnnotationRaft)
-		return true
-	}
-	if node.Labels == nil {
-		node.Labels = map[string]string{}
-	}
-	if node.Annotations == nil {
-		node.Annotations = map[string]string{}
-	}
-	node.Labels[labelRole], node.Annotations[enroll.AnnotationRaft] = "", role
-	return true
 }

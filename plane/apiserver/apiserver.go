@@ -206,6 +206,9 @@ func (s *Server) Run(ctx context.Context) error {
 		s.awaitReady(ctx)
 	})
 	work.Go(func() { s.sweepServices(ctx) })
+	if s.cfg.Peers != nil {
+		work.Go(func() { s.keepServers(ctx) })
+	}
 	if err := prepared.RunWithContext(ctx); err != nil {
 		return fmt.Errorf("apiserver: %w", err)
 	}

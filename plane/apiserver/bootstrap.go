@@ -220,6 +220,28 @@ func (s *Server) ensureServers(ctx context.Context) error {
 	return err
 }
 
+// serversInterval is how late a server that came or went is seen behind the
+// `kubernetes` Service.
+const serversInterval = 5 * time.Second
+
+// keepServers follows the peers until ctx ends.
+func (s *Server) keepServers(ctx context.Context) {
+	tick := time.NewTicker(serversInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		write, cancel := background(ctx)
+		if err := s.ensureServers(write); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Warn("servers not listed behind the Service kubernetes", "err", err)
+		}
+		cancel()
+	}
+}
+
 // serverSlice lists the servers behind the `kubernetes` Service. All servers of
 // a cluster listen on one port.
 func serverSlice(servers []netip.AddrPort) *discoveryv1.EndpointSlice {
