@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,9 +14,16 @@ func TestEntriesForAMemberThatIsAwayAreSentWhenItsHeartbeatsReachItAgain(t *test
 	synctest.Test(t, func(t *testing.T) {
 		p := newPatience()
 		down := errors.New("down")
-		var away error = down
-		sent := 0
-		send := func() error { sent++; return away }
+		var away atomic.Bool
+		away.Store(true)
+		var sent atomic.Int64
+		send := func() error {
+			sent.Add(1)
+			if away.Load() {
+				return down
+			}
+			return nil
+		}
 		heartbeat, entries := &raft.AppendEntriesRequest{Term: 1}, &raft.AppendEntriesRequest{Term: 1, PrevLogEntry: 7, PrevLogTerm: 1}
 		done := make(chan error, 1)
 		go func() { done <- p.append("b", entries, &raft.AppendEntriesResponse{}, send) }()
@@ -25,12 +33,12 @@ func TestEntriesForAMemberThatIsAwayAreSentWhenItsHeartbeatsReachItAgain(t *test
 				t.Fatalf("got %v of a heartbeat, want it to fail at once", err)
 			}
 		}
-		away = nil
+		away.Store(false)
 		if err := p.append("b", heartbeat, &raft.AppendEntriesResponse{}, send); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-done; err != nil || sent != 23 {
-			t.Errorf("got %v after %d sends, want success with the 23rd", err, sent)
+		if err := <-done; err != nil || sent.Load() != 23 {
+			t.Errorf("got %v after %d sends, want success with the 23rd", err, sent.Load())
 		}
 	})
 }

@@ -52,22 +52,9 @@ func (s *Store) startRaft() (_ *raft.Raft, hangUp func(), err error) {
 			hangUp()
 		}
 	}()
-	logs, stable, snaps := s.disk.logs, s.disk.stable, s.disk.snapshots
-	known, err := raft.HasExistingState(logs, stable, snaps)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the log: %w", err)
-	}
-	if !known && !s.cfg.Join {
-		first := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: addr}}}
-		if len(s.cfg.Peers) > 0 {
-			first.Servers = nil
-		}
-		for _, p := range s.cfg.Peers {
-			first.Servers = append(first.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Address)})
-		}
-		if err := raft.BootstrapCluster(conf, logs, stable, snaps, trans, first); err != nil {
-			return nil, nil, fmt.Errorf("bootstrap: %w", err)
-		}
+	snaps := s.disk.snapshots
+	if err := s.bootstrap(conf, trans, addr); err != nil {
+		return nil, nil, err
 	}
 	r, err := raft.NewRaft(conf, s.machine, s.disk.guardLogs(&s.health, s.metrics, s.log), s.disk.guardStable(&s.health, s.log), snaps, trans)
 	if err != nil {
