@@ -2,6 +2,7 @@ package wasmrt
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,25 +16,32 @@ import (
 //
 // Source: I. Molnár's completely fair scheduler of Linux, for virtual time.
 type fair struct {
-	waiters atomic.Int32 // len(queue): guests that run look at it without the lock
+	waiters atomic.Int32 // turns that wait: guests that run look at it without the lock
 
-	mu      sync.Mutex // guards what follows, and the turns' fields
+	mu      sync.Mutex // guards what follows, and the fields of shares and turns
 	free    int        // places that nobody has
 	running map[*turn]struct{}
-	queue   turns
+	queue   shares        // of which some turn waits
 	clock   time.Duration // virtual: where the one stood that had had the least; never goes back
 	watch   *time.Timer   // looks after places while guests wait for one
 	armed   bool
 }
 
-// turn is one guest's place in the order of things.
-type turn struct {
+// share is what guests that belong together get, however many they are: one
+// weight. Among themselves they take turns.
+type share struct {
 	owner   *fair
 	weight  int64
 	virtual time.Duration // processor time it had while others waited, by its weight
+	waiting []*turn       // the longest first
+	index   int           // in the queue, or -1
+}
+
+// turn is one guest's place in the order of things.
+type turn struct {
+	*share
 	place   atomic.Bool   // it may run
 	since   time.Time     // when its slice began
-	index   int           // in the queue, or -1
 	granted chan struct{} // one slot: it was given a place
 }
 
@@ -59,16 +67,22 @@ func newFair(places int) *fair {
 	return f
 }
 
-func (f *fair) newTurn(weight int64) *turn {
-	return &turn{owner: f, weight: max(weight, minWeight), index: -1, granted: make(chan struct{}, 1)}
+// newShare is for guests that belong together.
+func (f *fair) newShare(weight int64) *share {
+	return &share{owner: f, weight: max(weight, minWeight), index: -1}
 }
+
+func (s *share) newTurn() *turn { return &turn{share: s, granted: make(chan struct{}, 1)} }
+
+// newTurn is for a guest that is alone.
+func (f *fair) newTurn(weight int64) *turn { return f.newShare(weight).newTurn() }
 
 // enter waits for a place, or for killed; it reports whether it has one.
 func (t *turn) enter(killed <-chan struct{}) bool {
 	f := t.owner
 	f.mu.Lock()
 	f.advance()
-	t.virtual = max(t.virtual, f.clock-t.scaled(wakeBonus))
+	f.set(t.share, max(t.virtual, f.clock-t.scaled(wakeBonus)))
 	return f.admitOrJoin(t, killed)
 }
 
@@ -94,7 +108,7 @@ func (t *turn) tick(spent time.Duration, killed <-chan struct{}) bool {
 	f.mu.Lock()
 	f.charge(t, spent)
 	if t.place.Load() { // else it was taken
-		if len(f.queue) == 0 || f.queue[0].virtual >= t.virtual {
+		if len(f.queue) == 0 || f.queue[0] != t.share && f.queue[0].virtual >= t.virtual {
 			t.since = time.Now()
 			f.mu.Unlock()
 			return true
@@ -106,7 +120,7 @@ func (t *turn) tick(spent time.Duration, killed <-chan struct{}) bool {
 }
 
 // scaled is time as it counts for a guest of this weight.
-func (t *turn) scaled(d time.Duration) time.Duration { return d / time.Duration(t.weight) }
+func (s *share) scaled(d time.Duration) time.Duration { return d / time.Duration(s.weight) }
 
 func (t *turn) wait(killed <-chan struct{}) bool {
 	select {
@@ -117,9 +131,8 @@ func (t *turn) wait(killed <-chan struct{}) bool {
 	f := t.owner
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if t.index >= 0 {
-		heap.Remove(&f.queue, t.index)
-		f.waiters.Store(int32(len(f.queue)))
+	if n := slices.Index(t.waiting, t); n >= 0 {
+		f.remove(t.share, n)
 	} else { // it was given a place meanwhile
 		<-t.granted
 		f.vacate(t)
@@ -133,19 +146,30 @@ func (t *turn) wait(killed <-chan struct{}) bool {
 // charge counts time that others would have had.
 func (f *fair) charge(t *turn, spent time.Duration) {
 	if len(f.queue) > 0 {
-		t.virtual += t.scaled(spent)
+		f.set(t.share, t.virtual+t.scaled(spent))
+	}
+}
+
+// set moves a share in virtual time, and in the queue if it stands there.
+func (f *fair) set(s *share, virtual time.Duration) {
+	if s.virtual == virtual {
+		return
+	}
+	s.virtual = virtual
+	if s.index >= 0 {
+		heap.Fix(&f.queue, s.index)
 	}
 }
 
 // advance moves the clock up to whoever has had the least.
 func (f *fair) advance() {
-	var least *turn
+	var least *share
 	if len(f.queue) > 0 {
 		least = f.queue[0]
 	}
 	for t := range f.running {
 		if least == nil || t.virtual < least.virtual {
-			least = t
+			least = t.share
 		}
 	}
 	if least != nil {
@@ -182,8 +206,7 @@ func (f *fair) vacate(t *turn) {
 // next lets in who waits, as far as there are places.
 func (f *fair) next() {
 	for f.free > 0 && len(f.queue) > 0 {
-		t := heap.Pop(&f.queue).(*turn)
-		f.waiters.Store(int32(len(f.queue)))
+		t := f.remove(f.queue[0], 0)
 		f.free--
 		f.admit(t)
 		t.granted <- struct{}{}
@@ -192,19 +215,33 @@ func (f *fair) next() {
 
 func (f *fair) join(t *turn) {
 	f.advance()
-	t.virtual = min(t.virtual, f.clock+t.scaled(maxLead))
+	f.set(t.share, min(t.virtual, f.clock+t.scaled(maxLead)))
 	if len(f.queue) == 0 { // nobody looked at the time before
 		now := time.Now()
 		for r := range f.running {
 			r.since = now
 		}
 	}
-	heap.Push(&f.queue, t)
-	f.waiters.Store(int32(len(f.queue)))
+	t.waiting = append(t.waiting, t)
+	if t.index < 0 {
+		heap.Push(&f.queue, t.share)
+	}
+	f.waiters.Add(1)
 	if !f.armed {
 		f.armed = true
 		f.watch.Reset(stuck)
 	}
+}
+
+// remove takes the nth turn that waits off a share.
+func (f *fair) remove(s *share, n int) *turn {
+	t := s.waiting[n]
+	s.waiting = slices.Delete(s.waiting, n, n+1)
+	if len(s.waiting) == 0 {
+		heap.Remove(&f.queue, s.index)
+	}
+	f.waiters.Add(-1)
+	return t
 }
 
 // look takes the places of guests that do not tick, while others wait.
@@ -225,28 +262,28 @@ func (f *fair) look() {
 	f.watch.Reset(stuck)
 }
 
-// turns is a heap of those that wait, the one that is next on top.
-type turns []*turn
+// shares is a heap of those of which some turn waits, the one that is next on top.
+type shares []*share
 
-func (q turns) Len() int           { return len(q) }
-func (q turns) Less(i, j int) bool { return q[i].virtual < q[j].virtual }
+func (q shares) Len() int           { return len(q) }
+func (q shares) Less(i, j int) bool { return q[i].virtual < q[j].virtual }
 
-func (q turns) Swap(i, j int) {
+func (q shares) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
 	q[i].index, q[j].index = i, j
 }
 
-func (q *turns) Push(x any) {
-	t := x.(*turn)
-	t.index = len(*q)
-	*q = append(*q, t)
+func (q *shares) Push(x any) {
+	s := x.(*share)
+	s.index = len(*q)
+	*q = append(*q, s)
 }
 
-func (q *turns) Pop() any {
+func (q *shares) Pop() any {
 	last := len(*q) - 1
-	t := (*q)[last]
+	s := (*q)[last]
 	(*q)[last] = nil
 	*q = (*q)[:last]
-	t.index = -1
-	return t
+	s.index = -1
+	return s
 }

@@ -1,6 +1,7 @@
 package wasmrt
 
 import (
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,5 +137,63 @@ func TestALeadIsForgottenBeyondABound(t *testing.T) {
 			t.Error("it never came in")
 		}
 		b.leave(0)
+	})
+}
+
+func TestGuestsOfOneShareWeighAsOneHoweverManyTheyAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFair(1)
+		alone, together := f.newTurn(100), f.newShare(100)
+		turns := []*turn{alone, together.newTurn(), together.newTurn(), together.newTurn()}
+		had := make([]int, len(turns))
+		rounds, stop := 0, make(chan struct{})
+		var guests sync.WaitGroup
+		for n, turn := range turns {
+			guests.Go(func() {
+				defer func() { turn.leave(0) }()
+				for ok := turn.enter(stop); ok; ok = turn.tick(time.Millisecond, stop) {
+					synctest.Wait() // until the others stand in line
+					had[n]++
+					if rounds++; rounds == 600 {
+						close(stop)
+						return
+					}
+				}
+			})
+		}
+		guests.Wait()
+		if had[0] < 250 || had[0] > 350 {
+			t.Errorf("got %d of 600 slices for the one alone, want half", had[0])
+		}
+		for _, n := range had[1:] {
+			if n < 80 || n > 120 {
+				t.Errorf("got %v slices, want the three to have as much as each other", had)
+			}
+		}
+		if f.free != 1 || len(f.queue) != 0 || f.waiters.Load() != 0 || len(together.waiting) != 0 {
+			t.Errorf("got %d places and %d that wait, want 1 and 0", f.free, f.waiters.Load())
+		}
+	})
+}
+
+func TestOneOfAShareThatIsKilledWhileItWaitsLeavesTheOthersInLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFair(1)
+		s := f.newShare(1)
+		a, b, c := s.newTurn(), s.newTurn(), s.newTurn()
+		a.enter(nil)
+		killed, out := make(chan struct{}), make(chan bool, 1)
+		go func() { out <- b.enter(killed) }()
+		synctest.Wait()
+		in := entered(c)
+		close(killed)
+		if <-out {
+			t.Error("it was let in")
+		}
+		a.leave(time.Millisecond)
+		if !had(in) {
+			t.Error("the other never came in")
+		}
+		c.leave(0)
 	})
 }

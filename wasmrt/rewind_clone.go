@@ -72,7 +72,7 @@ func (i *Image) Clone(ctx context.Context) (*Clone, error) {
 
 func (i *Image) clone(ctx context.Context) (*Clone, error) {
 	p := &i.cfg.Program
-	c := &Clone{image: i, memory: memory.NewWithin(i.budget, p.MemoryLimit), meter: newMeter(0, i.host.fair.newTurn(p.CPUWeight))}
+	c := &Clone{image: i, memory: memory.NewWithin(i.budget, p.MemoryLimit), meter: newMeter(0, i.share.newTurn())}
 	c.meter.limit = i.quota
 	if least := i.module.info.MinMemory; least > c.memory.Limit() {
 		return nil, &MemoryError{Need: least, Limit: c.memory.Limit()}

@@ -39,6 +39,7 @@ type Image struct {
 	started time.Time // where the guests' monotonic clock begins
 	budget  *memory.Budget
 	quota   *quota
+	share   *share // of the processor
 
 	// Where clones begin; memory is nil if the module cannot be put back.
 	memory  *memory.Image
@@ -79,6 +80,7 @@ func (h *Host) Image(ctx context.Context, m *Module, cfg ImageConfig) (*Image, e
 	i := &Image{
 		host: h, module: m.shared, cfg: cfg, started: time.Now(),
 		quota:  &quota{milli: cfg.Program.CPUMilli},
+		share:  h.fair.newShare(cfg.Program.CPUWeight),
 		clones: map[*Clone]struct{}{},
 	}
 	if cfg.Program.MemoryLimit > 0 {
