@@ -27,7 +27,7 @@ type scanArgument struct {
 	inverted, all, any, want                               uint64
 }
 
-type pageRegion struct{ start, end, categories uint64 }
+type pageRegion struct{ start, end, _ uint64 } // of what kind the pages are is not asked
 
 const (
 	pagemapScan = 0xc0606610 // _IOWR('f', 16, struct pm_scan_arg)

@@ -16,7 +16,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -41,7 +40,7 @@ var both = []string{"block", "nonblock"}
 func TestGoGuestsUseTheNetwork(t *testing.T) {
 	// Go's runtime polls, whatever the program does.
 	toolchain{modes: []string{"runtime"}, waits: 64, build: func(out string) *exec.Cmd {
-		cmd := exec.Command(filepath.Join(runtime.GOROOT(), "bin", "go"), "build", "-o", out, "./testdata/go")
+		cmd := exec.Command("go", "build", "-o", out, "./testdata/go")
 		cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "GOFLAGS=")
 		return cmd
 	}}.test(t)
