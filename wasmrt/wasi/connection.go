@@ -12,7 +12,8 @@ type transport interface {
 	Pollable
 	tryRead(p []byte) (int, error)
 	tryWrite(p []byte) (int, error)
-	stop() // releases what the transport itself holds, after the connection is closed
+	last(do func() error) error // does it once what was written is on its way
+	stop()                      // releases what the transport itself holds, after the connection is closed
 }
 
 // connection is a stream socket.
@@ -43,7 +44,7 @@ func transportOf(c net.Conn) transport {
 func (*connection) kind() filetype { return typeSocketStream }
 
 func (c *connection) close() error {
-	err := c.Conn.Close()
+	err := c.transport.last(c.Conn.Close)
 	c.transport.stop()
 	return err
 }
@@ -123,7 +124,7 @@ func (c *connection) shutdown(read, write bool) errno {
 		return errNotSupported
 	}
 	c.writeShut = true
-	return shutdownErrno(half.CloseWrite())
+	return shutdownErrno(c.transport.last(half.CloseWrite))
 }
 
 func shutdownErrno(err error) errno {
@@ -180,63 +181,5 @@ func (o *own) tryWrite(p []byte) (int, error) {
 	return o.Conn.Write(p[:min(len(p), pipeBuffer)])
 }
 
-func (*own) stop() {}
-
-// pumped is the transport of any other connection: reads and writes run on
-// goroutines that exist while one is outstanding.
-type pumped struct {
-	in    *inlet
-	write ahead[int]
-	out   []byte // what the outstanding write sends
-	sent  bool   // out is under way, or its result not yet seen
-	fail  error  // of a write that the guest was told had gone well
-}
-
-func newPumped(c net.Conn) *pumped {
-	p := &pumped{in: newInlet(readOnly{c})}
-	p.write.run = func() (int, error) { return c.Write(p.out) }
-	return p
-}
-
-// readOnly hides Close: the connection closes itself.
-type readOnly struct{ io.Reader }
-
-func (p *pumped) tryRead(b []byte) (int, error) {
-	n, e := p.in.read(b)
-	if e != success {
-		return 0, e
-	}
-	return n, nil
-}
-
-func (p *pumped) tryWrite(b []byte) (int, error) {
-	if p.sent {
-		_, err := p.write.take()
-		if err == errAgain {
-			return 0, err
-		}
-		p.sent, p.fail = false, err
-	}
-	if p.fail != nil {
-		return 0, p.fail
-	}
-	p.out = append(p.out[:0], b[:min(len(b), streamBuffer)]...)
-	p.sent = true
-	p.write.take() // starts it; the result is looked at before the next write
-	return len(p.out), nil
-}
-
-func (p *pumped) Poll(dir Direction, wake func()) (bool, func()) {
-	if dir == Read {
-		return p.in.Poll(dir, wake)
-	}
-	if !p.sent {
-		return true, nil
-	}
-	return p.write.Poll(dir, wake)
-}
-
-func (p *pumped) stop() {
-	p.in.end()
-	p.write.stop()
-}
+func (*own) last(do func() error) error { return do() }
+func (*own) stop()                      {}

@@ -101,6 +101,8 @@ func (k *kernel) Poll(dir Direction, wake func()) (bool, func()) {
 // stop has nothing to do: closing the connection ends the watches.
 func (*kernel) stop() {}
 
+func (*kernel) last(do func() error) error { return do() }
+
 // signalled asks the kernel, without waiting.
 func signalled(fd uintptr, event int16) bool {
 	p := []unix.PollFd{{Fd: int32(fd), Events: event}}

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // openFiles counts the process's descriptors.
@@ -89,6 +90,7 @@ func TestCloseEndsEveryGoroutine(t *testing.T) {
 				synctest.Wait()
 				leave(g)
 				g.system.Close()
+				time.Sleep(2 * linger) // in which what was written may still arrive
 			})
 		})
 	}
