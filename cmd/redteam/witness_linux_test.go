@@ -87,7 +87,7 @@ func (c *cluster) state(ctx context.Context) (state, error) {
 		s.members = append(s.members, fmt.Sprint(m.ID, m.Voter))
 	}
 	slices.Sort(s.members)
-	s.ready = s.ready && s.cidrs && s.labels["n1"] != "false" && s.labels["n2"] != "false"
+	s.ready = s.ready && s.cidrs && s.labels["n1"] == "truevoter" && s.labels["n2"] == "truenonvoter"
 	return s, err
 }
 
@@ -210,7 +210,7 @@ func (w *witness) unharmed(t *testing.T) {
 
 // node asks a machine's node server, under a certificate.
 func (m *machine) node(ctx context.Context, pair *certs.Pair, method, path string) (int, string, error) {
-	cfg := &tls.Config{RootCAs: victim.ca.Pool(), ServerName: m.name}
+	cfg := &tls.Config{RootCAs: victim.ca.Pool(), ServerName: m.addr.String()}
 	if pair != nil {
 		cert, err := pair.TLS()
 		if err != nil {
@@ -244,6 +244,22 @@ func (m *machine) metric(t *testing.T, name string, labels ...string) float64 {
 		text = body
 		return err == nil && code == http.StatusOK, fmt.Sprint(code, err)
 	})
+	return total(t, text, name, labels...)
+}
+
+// forbidden is how many requests the API of a plane refused, to whomever: the
+// authorizers' and the admission's.
+func (m *machine) forbidden(t *testing.T) float64 {
+	t.Helper()
+	text, err := clientOf(t, victim.at(m)).RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return total(t, string(text), "authorization_attempts_total", `result="no-opinion"`) + total(t, string(text), "apiserver_request_total", `code="403"`)
+}
+
+func total(t *testing.T, text, name string, labels ...string) float64 {
+	t.Helper()
 	sum := 0.0
 	for line := range strings.Lines(text) {
 		series, value, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -289,7 +305,7 @@ func (m *machine) logged(t *testing.T, words ...string) {
 }
 
 // refusals counts what the audit logs of the planes say that a user was refused.
-func refusals(user string) int {
+func refusals(user, resource string) int {
 	n := 0
 	for _, m := range []*machine{victim.n1, victim.n2} {
 		text, err := os.ReadFile(filepath.Join(m.dir, "logs", "audit.log"))
@@ -298,7 +314,7 @@ func refusals(user string) int {
 		}
 		for line := range strings.Lines(string(text)) {
 			var e auditv1.Event
-			if json.Unmarshal([]byte(line), &e) == nil && e.User.Username == user && e.ResponseStatus != nil && e.ResponseStatus.Code == http.StatusForbidden {
+			if json.Unmarshal([]byte(line), &e) == nil && e.User.Username == user && e.ObjectRef != nil && e.ObjectRef.Resource == resource && e.ResponseStatus != nil && e.ResponseStatus.Code == http.StatusForbidden {
 				n++
 			}
 		}
