@@ -29,6 +29,10 @@ bench *names:
 e2e:
     .ci/e2e
 
+# Break a cluster of real processes for a while, and check what clients saw: just chaos 10m 7 -chaos.nodes 5.
+chaos for="5m" seed="0" *flags:
+    go test ./cmd/chaos -count 1 -run TestChaos -v -timeout 2h -chaos.for {{for}} -chaos.seed {{seed}} {{flags}}
+
 # A few seconds of fuzzing for each target.
 fuzz seconds="10":
     .ci/fuzz {{seconds}}
