@@ -92,7 +92,7 @@ func (h *Host) prepare(ctx context.Context, m *Module, p Program) (*Instance, er
 		Stdin: p.Stdin, Stdout: i.meter.output(p.Stdout), Stderr: i.meter.output(p.Stderr),
 		Listeners: p.Listeners, Mounts: p.Mounts, Network: p.Network,
 		Terminal: p.Terminal, Trace: i.meter.output(p.Trace),
-		Clock: i.meter,
+		Clock: i.meter, Descriptors: h.files,
 	})
 	if err != nil {
 		return nil, err

@@ -27,6 +27,7 @@ type Clone struct {
 	memory  *memory.Allocator
 	meter   *meter
 	globals []api.MutableGlobal // in the order of Image.names
+	base    context.Context     // of all uses
 
 	// A function has a stack of its own, which stays as large as it ever grew; so
 	// they are made anew now and then.
@@ -74,6 +75,7 @@ func (i *Image) clone(ctx context.Context) (*Clone, error) {
 	p := &i.cfg.Program
 	c := &Clone{image: i, memory: memory.NewWithin(i.budget, p.MemoryLimit), meter: newMeter(0, i.share.newTurn())}
 	c.meter.limit = i.quota
+	c.base = context.WithValue(context.Background(), meterKey{}, c.meter)
 	if least := i.module.info.MinMemory; least > c.memory.Limit() {
 		return nil, &MemoryError{Need: least, Limit: c.memory.Limit()}
 	}
@@ -185,7 +187,8 @@ func (c *Clone) begin(ctx context.Context, u Use, host func(context.Context) con
 	}
 	system, err := wasi.New(wasi.Config{
 		Args: u.Args, Env: u.Env, Stdin: u.Stdin, Stdout: c.meter.output(u.Stdout), Stderr: c.meter.output(u.Stderr),
-		Mounts: p.Mounts, Network: p.Network, Clock: c.meter, Started: c.image.started,
+		Preopens: c.image.mounts, Network: p.Network, Clock: c.meter, Started: c.image.started,
+		Terminal: p.Terminal, Trace: c.meter.output(p.Trace), Descriptors: c.image.host.files,
 	})
 	if err != nil {
 		return err
@@ -201,12 +204,14 @@ func (c *Clone) begin(ctx context.Context, u Use, host func(context.Context) con
 		return errImageClosed
 	}
 	c.meter.system, c.meter.broken = system, true
-	c.guest = context.WithValue(context.Background(), meterKey{}, c.meter)
+	c.guest = c.base
 	if host != nil {
 		c.guest = host(c.guest)
 	}
 	c.guest = system.Context(c.guest)
-	c.quiet = context.AfterFunc(ctx, system.Interrupt)
+	if ctx.Done() != nil {
+		c.quiet = context.AfterFunc(ctx, system.Interrupt)
+	}
 	c.uses++
 	return nil
 }

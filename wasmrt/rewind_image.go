@@ -14,6 +14,7 @@ import (
 
 	"copepod/wasmrt/memory"
 	"copepod/wasmrt/rewrite"
+	"copepod/wasmrt/wasi"
 )
 
 // Image is a module that stands ready for work: it was initialised, and each use
@@ -40,6 +41,7 @@ type Image struct {
 	budget  *memory.Budget
 	quota   *quota
 	share   *share // of the processor
+	mounts  *wasi.Preopens
 
 	// Where clones begin; memory is nil if the module cannot be put back.
 	memory  *memory.Image
@@ -89,7 +91,7 @@ func (h *Host) Image(ctx context.Context, m *Module, cfg ImageConfig) (*Image, e
 	if err := h.keep(m, i); err != nil {
 		return nil, fmt.Errorf("image of %s: %w", cfg.Program.Name, err)
 	}
-	c, err := i.clone(ctx)
+	c, err := i.begin(ctx)
 	if err != nil {
 		i.Close()
 		return nil, fmt.Errorf("image of %s: %w", cfg.Program.Name, err)
@@ -98,6 +100,15 @@ func (h *Host) Image(ctx context.Context, m *Module, cfg ImageConfig) (*Image, e
 	i.first = c
 	i.mu.Unlock()
 	return i, nil
+}
+
+// begin opens what all clones have in common, and makes the first.
+func (i *Image) begin(ctx context.Context) (*Clone, error) {
+	var err error
+	if i.mounts, err = wasi.OpenMounts(i.cfg.Program.Mounts, i.host.files); err != nil {
+		return nil, err
+	}
+	return i.clone(ctx)
 }
 
 // keep registers an image with the host.
@@ -204,6 +215,11 @@ func (i *Image) free() {
 	if i.memory != nil {
 		if err := i.memory.Close(); err != nil {
 			h.log.Error("memory image not freed", "program", i.cfg.Program.Name, "err", err)
+		}
+	}
+	if i.mounts != nil {
+		if err := i.mounts.Close(); err != nil {
+			h.log.Error("mounts not closed", "program", i.cfg.Program.Name, "err", err)
 		}
 	}
 	h.mu.Lock()

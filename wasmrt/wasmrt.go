@@ -22,6 +22,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"copepod/wasmrt/wasi"
 )
 
 // Config shapes a Host. The zero value works: no disk cache, default logger.
@@ -38,6 +40,11 @@ type Config struct {
 	Compiler      []string
 	CompileMemory int64         // bytes that one child may take; 0: 1 GiB
 	CompileTime   time.Duration // of the processor that one child may take; 0: 2 minutes; small modules get less
+
+	// Descriptors is how many of this process's file descriptors all guests may
+	// hold among them; none may hold more than what is then left. 0: three
+	// quarters of what the system lets the process have.
+	Descriptors int64
 }
 
 // Host compiles modules and runs instances of them. Its methods are safe from
@@ -49,6 +56,7 @@ type Host struct {
 	loads    queue // for machine code to be read from disk
 	refusals refusals
 	fair     *fair // whose turn it is to run
+	files    *wasi.Budget
 	counters counters
 	work     sync.WaitGroup  // instances and compilations under way
 	life     context.Context // ends with Close; compilations live no longer
@@ -66,6 +74,7 @@ type HostStats struct {
 	Instances   int64         // running now
 	Modules     int64         // compiled and held now
 	MemoryBytes int64         // linear memory of all running instances
+	Descriptors int64         // of this process that guests hold, as what they can become at most
 	Started     uint64        // instances ever started
 	Exits       ExitCounts    // instances that ended, by reason
 	Compiled    uint64        // modules compiled from scratch
@@ -96,11 +105,17 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	if cfg.MaxModuleBytes < 0 {
 		return nil, fmt.Errorf("wasmrt: config: MaxModuleBytes %d is negative", cfg.MaxModuleBytes)
 	}
+	if cfg.Descriptors < 0 {
+		return nil, fmt.Errorf("wasmrt: config: Descriptors %d is negative", cfg.Descriptors)
+	}
 	if cfg.CompileMemory < 0 || cfg.CompileTime < 0 {
 		return nil, fmt.Errorf("wasmrt: config: a negative limit: CompileMemory %d, CompileTime %v", cfg.CompileMemory, cfg.CompileTime)
 	}
 	cfg.CompileMemory = cmp.Or(cfg.CompileMemory, 1<<30)
 	cfg.CompileTime = cmp.Or(cfg.CompileTime, 2*time.Minute)
+	if cfg.Descriptors == 0 {
+		cfg.Descriptors = descriptorLimit() / 4 * 3
+	}
 	cfg.CompileWorkers = cmp.Or(cfg.CompileWorkers, runtime.GOMAXPROCS(0))
 	cfg.MaxModuleBytes = cmp.Or(cfg.MaxModuleBytes, 128<<20)
 	if cfg.CacheDir != "" {
@@ -122,6 +137,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		compiles:  newQueue(atOnce),
 		fair:      newFair(runtime.GOMAXPROCS(0)),
 		loads:     newQueue(runtime.GOMAXPROCS(0)),
+		files:     wasi.NewBudget(cfg.Descriptors),
 		life:      life,
 		end:       end,
 		modules:   map[digest]*compiled{},
@@ -178,6 +194,7 @@ func (h *Host) Stats() HostStats {
 			Trap:      c.exits[Trap].Load(),
 		},
 	}
+	st.Descriptors = h.files.Used()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	st.Instances, st.Modules = int64(len(h.instances)), int64(len(h.modules))

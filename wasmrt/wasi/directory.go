@@ -19,6 +19,7 @@ type directory struct {
 	list  *listing               // of the readdir under way
 
 	borrowed bool // files belongs to the preopened directory
+	lent     bool // and root: to a Preopens
 }
 
 // mountedFile is one file of the host. It is opened anew for each descriptor,
@@ -42,7 +43,7 @@ func (d *directory) close() error {
 			errs = append(errs, f.root.Close())
 		}
 	}
-	if d.root != nil {
+	if d.root != nil && !d.lent {
 		errs = append(errs, d.root.Close())
 	}
 	return errors.Join(errs...)

@@ -48,6 +48,7 @@ const (
 	errMessageSize  errno = 35
 	errNameTooLong  errno = 37
 	errNetUnreach   errno = 40
+	errFileTable    errno = 41
 	errNoBuffers    errno = 42
 	errNoEntry      errno = 44
 	errNoMemory     errno = 48

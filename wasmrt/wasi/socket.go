@@ -43,7 +43,12 @@ func (s *System) accept(fd uint32, flags fdflags) (uint32, errno) {
 		if e != success {
 			return 0, e
 		}
-		return s.table.add(&descriptor{file: newConnection(c), flags: flags, rights: rightsOfSocket &^ rightAccept})
+		d := &descriptor{file: newConnection(c), flags: flags, rights: rightsOfSocket &^ rightAccept}
+		fd, e := s.table.add(d)
+		if e != success { // others took what there was room for
+			d.close()
+		}
+		return fd, e
 	}
 }
 

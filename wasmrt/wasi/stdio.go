@@ -20,9 +20,16 @@ type inlet struct {
 }
 
 func newInlet(r io.Reader) *inlet {
-	in := &inlet{source: r, over: r == nil, wants: firstBuffer}
-	in.next.run = in.fill
+	in := &inlet{}
+	in.init(r)
 	return in
+}
+
+func (in *inlet) init(r io.Reader) {
+	in.source, in.over, in.wants = r, r == nil, firstBuffer
+	if r != nil {
+		in.next.run = in.fill
+	}
 }
 
 func (in *inlet) kind() filetype { return kindOfStream(in.terminal) }
@@ -110,12 +117,12 @@ type outlet struct {
 	terminal bool
 }
 
-func (o outlet) kind() filetype { return kindOfStream(o.terminal) }
-func (outlet) close() error     { return nil }
+func (o *outlet) kind() filetype { return kindOfStream(o.terminal) }
+func (*outlet) close() error     { return nil }
 
-func (outlet) read([]byte) (int, errno) { return 0, errBadFD }
+func (*outlet) read([]byte) (int, errno) { return 0, errBadFD }
 
-func (o outlet) write(p []byte) (int, errno) {
+func (o *outlet) write(p []byte) (int, errno) {
 	if o.sink == nil {
 		return len(p), success
 	}
@@ -126,4 +133,4 @@ func (o outlet) write(p []byte) (int, errno) {
 	return 0, toErrno(err)
 }
 
-func (outlet) Poll(Direction, func()) (bool, func()) { return true, nil }
+func (*outlet) Poll(Direction, func()) (bool, func()) { return true, nil }

@@ -34,6 +34,7 @@ type Config struct {
 
 	Listeners []Listener // descriptors 3 and up; owned by the System from New on, even when New fails
 	Mounts    []Mount    // the descriptors after them
+	Preopens  *Preopens  // and after those; still the caller's, to close after the System; nil: none
 	Network   Network    // nil: no sockets beyond the listeners
 
 	// Terminal says which of the three streams are a terminal: isatty(3) is true
@@ -42,6 +43,8 @@ type Config struct {
 
 	Trace io.Writer // gets a line for each host call; nil: none
 	Clock Meter     // nil: time is not accounted
+
+	Descriptors *Budget // of the host, for this guest and others; nil: no bound
 
 	Started time.Time // where the monotonic clock begins; zero: now
 }
@@ -80,7 +83,7 @@ type Meter interface {
 type System struct {
 	args, env []string
 	listeners []Listener
-	stdin     *inlet
+	stdin     inlet
 	outside   *outside // nil: no network
 	meter     Meter
 	trace     io.Writer
@@ -93,9 +96,12 @@ type System struct {
 
 	// What follows belongs to the guest's goroutine, and after it to Close.
 	table   table
-	vectors [][]byte    // scratch of memory.vectors
-	cancels []func()    // scratch of poll_oneoff
-	timer   *time.Timer // reused by every wait
+	outlets [2]outlet
+	streams [3]descriptor  // room for the first rows, of which
+	rows    [8]*descriptor // most guests have no more
+	vectors [][]byte       // scratch of memory.vectors
+	cancels []func()       // scratch of poll_oneoff
+	timer   *time.Timer    // reused by every wait
 }
 
 // New opens what cfg names. On an error nothing stays open, the listeners
@@ -113,7 +119,8 @@ func New(cfg Config) (*System, error) {
 	if s.started.IsZero() {
 		s.started = time.Now()
 	}
-	s.stdin = newInlet(cfg.Stdin)
+	s.stdin.init(cfg.Stdin)
+	s.table.rows, s.table.budget = s.rows[:0], cfg.Descriptors
 	s.stdin.terminal = cfg.Terminal[0]
 	if cfg.Network != nil {
 		s.outside = newOutside(cfg.Network)
@@ -126,15 +133,27 @@ func New(cfg Config) (*System, error) {
 }
 
 func (s *System) open(cfg Config) error {
-	s.table.add(&descriptor{file: s.stdin, rights: rightRead})
-	s.table.add(&descriptor{file: outlet{cfg.Stdout, cfg.Terminal[1]}, rights: rightWrite})
-	s.table.add(&descriptor{file: outlet{cfg.Stderr, cfg.Terminal[2]}, rights: rightWrite})
+	s.outlets = [2]outlet{{cfg.Stdout, cfg.Terminal[1]}, {cfg.Stderr, cfg.Terminal[2]}}
+	s.streams = [3]descriptor{
+		{file: &s.stdin, rights: rightRead},
+		{file: &s.outlets[0], rights: rightWrite},
+		{file: &s.outlets[1], rights: rightWrite},
+	}
+	for n := range s.streams {
+		s.table.add(&s.streams[n])
+	}
 	var errs []error
+	add := func(d *descriptor) {
+		if _, e := s.table.add(d); e != success {
+			errs = append(errs, fmt.Errorf("no descriptor for what it begins with: %w", e))
+			d.close()
+		}
+	}
 	for i, l := range cfg.Listeners {
 		if strings.Contains(l.Name, ":") {
 			errs = append(errs, fmt.Errorf("listener %q: a name cannot hold a colon", l.Name))
 		}
-		s.table.add(&descriptor{file: newListening(cfg.Listeners[i].Listener), flags: flagNonblock, rights: rightsOfSocket, preopen: true})
+		add(&descriptor{file: newListening(cfg.Listeners[i].Listener), flags: flagNonblock, rights: rightsOfSocket, preopen: true})
 	}
 	s.env = environment(cfg.Env, cfg.Listeners)
 	mounts, err := openMounts(cfg.Mounts)
@@ -142,7 +161,11 @@ func (s *System) open(cfg Config) error {
 		errs = append(errs, err)
 	}
 	for _, d := range mounts {
-		s.table.add(d)
+		add(d)
+	}
+	shown := cfg.Preopens.show()
+	for n := range shown {
+		add(&shown[n].descriptor)
 	}
 	for _, pair := range s.env {
 		if strings.ContainsRune(pair, 0) || !strings.Contains(pair, "=") {

@@ -26,6 +26,7 @@ type descriptor struct {
 	inherit rights
 	preopen bool
 	name    string // a preopened directory's path in the guest
+	cost    int64  // what it counts for in the budget
 
 	patience [2]time.Duration // how long a blocking call waits, by Direction; 0: for ever
 }
@@ -34,8 +35,10 @@ func (d *descriptor) blocking() bool { return d.flags&flagNonblock == 0 }
 
 // table is a guest's descriptors. A new one takes the lowest free number.
 type table struct {
-	rows []*descriptor
-	free int // no row below is free
+	rows   []*descriptor
+	free   int     // no row below is free
+	budget *Budget // of the host's descriptors; nil: no bound
+	held   int64   // of it
 }
 
 func (t *table) get(fd uint32) (*descriptor, errno) {
@@ -45,6 +48,8 @@ func (t *table) get(fd uint32) (*descriptor, errno) {
 	return t.rows[fd], success
 }
 
+// add fails with what it cannot give; the descriptor is then the caller's to
+// close.
 func (t *table) add(d *descriptor) (uint32, errno) {
 	for t.free < len(t.rows) && t.rows[t.free] != nil {
 		t.free++
@@ -53,6 +58,13 @@ func (t *table) add(d *descriptor) (uint32, errno) {
 		if len(t.rows) == maxFDs {
 			return 0, errTooManyFiles
 		}
+	}
+	cost := costOf(d.file)
+	if !t.budget.take(t.held, cost) {
+		return 0, errFileTable
+	}
+	t.held, d.cost = t.held+cost, cost
+	if t.free == len(t.rows) {
 		t.rows = append(t.rows, nil)
 	}
 	t.rows[t.free] = d
@@ -66,7 +78,13 @@ func (t *table) remove(fd uint32) (*descriptor, errno) {
 	}
 	t.rows[fd] = nil
 	t.free = min(t.free, int(fd))
+	t.giveBack(d)
 	return d, success
+}
+
+func (t *table) giveBack(d *descriptor) {
+	t.held -= d.cost
+	t.budget.giveBack(d.cost)
 }
 
 // renumber moves from onto to, which must be open; what to was is closed.
@@ -79,8 +97,9 @@ func (t *table) renumber(from, to uint32) errno {
 	if e != success || from == to {
 		return e
 	}
-	t.remove(from)
-	t.rows[to] = moved
+	t.rows[from], t.rows[to] = nil, moved
+	t.free = min(t.free, int(from))
+	t.giveBack(old)
 	return toErrno(old.close())
 }
 
@@ -89,13 +108,18 @@ func (t *table) closeAll() {
 		if d != nil {
 			d.close()
 			t.rows[fd] = nil
+			t.giveBack(d)
 		}
 	}
 	t.rows = nil
 }
 
-// room reports whether one more descriptor fits.
+// room reports whether one more descriptor fits, as far as that is known before
+// it is opened.
 func (t *table) room() errno {
+	if !t.budget.fits(t.held, usualCost) {
+		return errFileTable
+	}
 	if t.free < len(t.rows) {
 		for fd := t.free; fd < len(t.rows); fd++ {
 			if t.rows[fd] == nil {
