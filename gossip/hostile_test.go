@@ -29,6 +29,7 @@ func TestMemberWithAnotherKeyGainsNothing(t *testing.T) {
 		if n := len(other.Members()); n != 1 {
 			t.Errorf("it knows %d members, want only itself", n)
 		}
+		synctest.Wait() // who hangs up counts afterwards
 		if n := n0.Refused(gossip.RefusedKey); n == 0 {
 			t.Error("its attempt was not counted")
 		}

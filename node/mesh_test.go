@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
 
 	"copepod/node"
 	"copepod/node/mesh/peers"
@@ -33,6 +35,10 @@ func TestANodeRunsNoPodBeforeItHasARangeOfAddresses(t *testing.T) {
 	until(t, "the node to say that it is not ready, and where its link is", func() bool {
 		n := get()
 		return n != nil && readiness(n) == "False KubeletNotReady" && n.Annotations[peers.PortAnnotation] == "17948"
+	})
+	// The fake API keeps no history: what happens before the watch is lost.
+	until(t, "the node to watch itself", func() bool {
+		return slices.ContainsFunc(api.Actions(), func(a k8stesting.Action) bool { return a.Matches("watch", "nodes") })
 	})
 	waits := bound("waits", "server:v1")
 	if _, err := api.CoreV1().Pods("default").Create(t.Context(), waits, metav1.CreateOptions{}); err != nil {

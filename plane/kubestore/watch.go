@@ -33,7 +33,7 @@ func (r *resource) Watch(ctx context.Context, name string, opts storage.ListOpti
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := &watcher{r: r, key: key, opts: opts, version: rv, stop: cancel, events: make(chan watch.Event, outgoing)}
+	w := &watcher{r: r, key: key, opts: opts, version: rv, began: r.k.backend.Snapshot().Revision(), stop: cancel, events: make(chan watch.Event, outgoing)}
 	if !r.k.hub.start(func() { w.run(ctx) }) {
 		cancel()
 		return nil, apierrors.NewServiceUnavailable("the server is shutting down")
@@ -47,6 +47,7 @@ type watcher struct {
 	key     string
 	opts    storage.ListOptions
 	version uint64
+	began   store.Revision // when Watch was called: what is written later is seen
 	stop    context.CancelFunc
 	events  chan watch.Event
 
@@ -123,7 +124,7 @@ func (w *watcher) begin(ctx context.Context) (store.Revision, error) {
 		if w.version > 0 {
 			return revision(w.version), nil
 		}
-		return snap.Revision(), nil
+		return w.began, nil
 	}
 	if err := w.sendInitial(ctx, snap); err != nil {
 		return 0, err
