@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"copepod/cmd/config"
+	"copepod/cmd/door"
 	"copepod/plane"
 	"copepod/plane/apiserver/auditlog"
 	"copepod/plane/auth/revoke"
@@ -116,10 +117,15 @@ func ports(cfg config.Config, plane bool) enroll.Ports {
 // run starts the parts in order and blocks until ctx ends or one of them fails;
 // then it stops them in reverse.
 func (m *machine) run(ctx context.Context, con *console) error {
-	listener, err := listen(hostPort(m.cfg.Bind, m.cfg.API.Port), "api-port")
+	plain, err := listen(hostPort(m.cfg.Bind, m.cfg.API.Port), "api-port")
 	if err != nil {
 		return err
 	}
+	strangers := apiStrangers
+	if !m.holdsPlane() {
+		strangers = entryStrangers
+	}
+	listener := m.door(plain, "api", strangers)
 	// What carries the node outlives it, so that a node that stops can still say
 	// so, and gossip outlives all: to leave is the last that others hear.
 	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
@@ -242,6 +248,24 @@ func (m *machine) runEntry(ctx context.Context, con *console, listener net.Liste
 		return m.runNode(ctx, con, id)
 	})
 	return g.Wait()
+}
+
+// Connections that callers may hold before they have proven who they are. To an
+// entry nobody ever proves anything.
+const (
+	apiStrangers   = 1024
+	entryStrangers = 2048
+	nodeStrangers  = 512
+)
+
+// door bounds what strangers can hold at a port.
+func (m *machine) door(l net.Listener, port string, strangers int) net.Listener {
+	d := door.New(l, door.Config{Strangers: strangers, Log: m.log})
+	m.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "copepod_connections_shed_total", Help: "Connections of strangers that were closed to make room, by port.",
+		ConstLabels: prometheus.Labels{"port": port},
+	}, func() float64 { return float64(d.Shed()) }))
+	return d
 }
 
 // listen opens a TCP port, and says which setting moves it when it is taken.

@@ -54,7 +54,7 @@ func (m *machine) runNode(ctx context.Context, con *console, id *identity) error
 		Runtime:     "wazero://" + strings.TrimPrefix(moduleVersion("github.com/tetratelabs/wazero"), "v"),
 		API:         id.api,
 		Dir:         m.cfg.DataDir,
-		Listener:    listener,
+		Listener:    m.door(listener, "node", nodeStrangers),
 		Addr:        m.addr,
 		Host:        host,
 		Images:      registry.Shared{Store: m.images, Peers: images{client, id, m.name}.peers},

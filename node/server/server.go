@@ -47,7 +47,7 @@ type Gate interface {
 
 // Config configures a Server.
 type Config struct {
-	Listener net.Listener
+	Listener net.Listener // told of callers that are let in, if it has a method Know(remote string)
 	TLS      *tls.Config
 	Gate     Gate
 	Node     string // its name
@@ -64,6 +64,7 @@ type Config struct {
 type Server struct {
 	cfg   Config
 	began time.Time
+	know  func(remote string)
 	slots chan struct{}
 	looks chan struct{} // at other nodes
 }
@@ -87,7 +88,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Healthy == nil {
 		cfg.Healthy = func() error { return nil }
 	}
-	return &Server{cfg: cfg, began: time.Now(), slots: make(chan struct{}, cfg.Requests), looks: make(chan struct{}, looks)}, nil
+	know := func(string) {}
+	if l, ok := cfg.Listener.(interface{ Know(remote string) }); ok {
+		know = l.Know
+	}
+	return &Server{cfg: cfg, began: time.Now(), know: know, slots: make(chan struct{}, cfg.Requests), looks: make(chan struct{}, looks)}, nil
 }
 
 // Run serves until ctx ends; streams are cut then.
@@ -145,6 +150,7 @@ func (s *Server) guard(may func(*tls.ConnectionState) (string, error), next http
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return
 		}
+		s.know(r.RemoteAddr)
 		select {
 		case s.slots <- struct{}{}:
 			defer func() { <-s.slots }()

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"context"
 	"crypto/x509"
+	"net/http"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -50,7 +51,11 @@ func newAuth(cfg Config, objects reader) (*auth, error) {
 		a.tokens = token.NewAuthenticator(cfg.Issuer, objects)
 	}
 	a.tokens = tokencache.New(a.tokens, false, tokenCacheTTL, tokenCacheTTL)
-	a.requests = requests(cfg.Clients, a.tokens)
+	know := func(string) {}
+	if l, ok := cfg.Listener.(interface{ Know(remote string) }); ok {
+		know = l.Know
+	}
+	a.requests = requests(cfg.Clients, a.tokens, know)
 
 	roles := rbac.New(objects)
 	a.rules = roles
@@ -66,14 +71,22 @@ func newAuth(cfg Config, objects reader) (*auth, error) {
 }
 
 // requests asks for a certificate, then for a token. Who has neither is nobody,
-// and nobody may ask for health and version.
-func requests(clients *x509.CertPool, tokens authenticator.Token) authenticator.Request {
+// and nobody may ask for health and version. know hears of the connections of all
+// others.
+func requests(clients *x509.CertPool, tokens authenticator.Token, know func(remote string)) authenticator.Request {
 	options := authnx509.DefaultVerifyOptions()
 	options.Roots = clients
-	known := group.NewAuthenticatedGroupAdder(authnunion.New(
+	proven := group.NewAuthenticatedGroupAdder(authnunion.New(
 		newCertificateCache(authnx509.New(options, authnx509.CommonNameUserConversion)),
 		bearertoken.New(tokens),
 	))
+	known := authenticator.RequestFunc(func(r *http.Request) (*authenticator.Response, bool, error) {
+		resp, ok, err := proven.AuthenticateRequest(r)
+		if ok && err == nil {
+			know(r.RemoteAddr)
+		}
+		return resp, ok, err
+	})
 	var open []apiserver.AnonymousAuthCondition
 	for _, path := range []string{"/healthz", "/livez", "/readyz", "/version", "/version/"} {
 		open = append(open, apiserver.AnonymousAuthCondition{Path: path})

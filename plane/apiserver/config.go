@@ -31,7 +31,9 @@ type Config struct {
 	// not asked.
 	Leader func() error
 
-	// Listener accepts connections; the Server closes it.
+	// Listener accepts connections; the Server closes it. If it has a method
+	// Know(remote string), it hears of connections whose callers proved who they
+	// are.
 	Listener net.Listener
 	// Serving is the pair that the Server shows. It is asked again every minute,
 	// so that a rotated one comes into use.
