@@ -87,6 +87,18 @@ var stickies = []sticky{
 		handler(m, wasmtest.I32(199), op(0xfc, 16, 0), wasmtest.I32Add, wasmtest.Call(status),
 			op(0xd0, 0x70), wasmtest.I32(1), op(0xfc, 15, 0), wasmtest.Drop)
 	}, false},
+	{"a dropped data segment", func(m *wasmtest.Module, status uint32) {
+		m.Memory(1, 1)
+		// memory.init traps once the segment is gone.
+		handler(m, wasmtest.I32(200), wasmtest.Call(status),
+			wasmtest.I32(40000), wasmtest.I32(0), wasmtest.I32(1), op(0xfc, 8, 0, 0), op(0xfc, 9, 0))
+	}, false},
+	{"a dropped element segment", func(m *wasmtest.Module, status uint32) {
+		m.Memory(1, 1)
+		m.FuncTable(1)
+		handler(m, wasmtest.I32(200), wasmtest.Call(status),
+			wasmtest.I32(0), wasmtest.I32(0), wasmtest.I32(1), op(0xfc, 12, 0, 0), op(0xfc, 13, 0))
+	}, false},
 }
 
 // handler adds handle_request, which answers the request itself.
@@ -100,8 +112,13 @@ func TestNoKindOfStateOutlivesARequest(t *testing.T) {
 			var m wasmtest.Module
 			row.build(&m, m.Import("http_handler", "set_status_code", "i", ""))
 			code := m.Bytes()
-			if strings.Contains(row.name, "a table") { // ref.func wants its function declared
-				code = declareFirst(code)
+			switch {
+			case strings.Contains(row.name, "a table"): // ref.func wants its function declared
+				code = beforeCode(code, 9, 5, 1, 3, 0, 1, 0)
+			case strings.Contains(row.name, "data"): // a passive segment of one byte, and the count of segments
+				code = append(beforeCode(code, 12, 1, 1), 11, 4, 1, 1, 1, 'x')
+			case strings.Contains(row.name, "element"): // a passive segment of function 0
+				code = beforeCode(code, 9, 5, 1, 1, 0, 1, 0)
 			}
 			s := newServer(t, code, serve.HTTP, func(c *serve.Config) { c.Limits.Instances = 1 })
 			for range 5 {
@@ -114,14 +131,13 @@ func TestNoKindOfStateOutlivesARequest(t *testing.T) {
 	}
 }
 
-// declareFirst adds an element segment that declares function 0, before the code
-// section.
-func declareFirst(code []byte) []byte {
+// beforeCode adds a section before that of the code.
+func beforeCode(code []byte, section ...byte) []byte {
 	at := 8
 	for code[at] != 10 {
 		at += 2 + int(code[at+1]) // sections here are shorter than 128 bytes
 	}
-	return slices.Insert(slices.Clone(code), at, 9, 5, 1, 3, 0, 1, 0)
+	return slices.Insert(slices.Clone(code), at, section...)
 }
 
 func TestRequestsAtOnceDoNotSeeEachOther(t *testing.T) {
