@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -31,11 +32,12 @@ type localRun struct {
 	memory  string   // a quantity; empty: the runtime's default
 	network bool
 	trace   bool
+	invoke  string // a function to call in place of _start
 }
 
 // Flags of `run` that mean something only with --local, and only without it.
 var (
-	localFlags   = []string{"dir", "listen", "memory", "net", "trace"}
+	localFlags   = []string{"dir", "invoke", "listen", "memory", "net", "trace"}
 	clusterFlags = []string{"name", "namespace", "port", "replicas", "kubeconfig", "timeout"}
 )
 
@@ -43,11 +45,13 @@ func (l *localRun) addFlags(c *cobra.Command) {
 	f := c.Flags()
 	f.BoolVar(&l.on, "local", false, "run it here, without a cluster: its streams and exit code are this command's")
 	f.StringArrayVar(&l.dirs, "dir", nil, "with --local: directory or file that the program sees, HOST[::GUEST], and :ro if it may not write; may be repeated")
+	f.StringVar(&l.invoke, "invoke", "", "with --local: call this exported function in place of the program's main, with ARGS for its numbers, and print what it returns")
 	f.StringArrayVar(&l.listen, "listen", nil, "with --local: [HOST]:PORT, open as the next file descriptor from 3 on (LISTEN_FDS); HOST is 127.0.0.1 unless given; may be repeated")
 	f.StringVar(&l.memory, "memory", "", "with --local: most memory that it may have, as 64Mi (default 4Gi)")
 	f.BoolVar(&l.network, "net", false, "with --local: let it open sockets of its own on this machine's network")
 	f.BoolVar(&l.trace, "trace", false, "with --local: write a line to standard error for each call that it makes to the host, as strace does")
-	c.Example += "\n  copepod run --local app.wasm --dir ./data::/data --env DEBUG=1 -- --verbose input.txt"
+	c.Example += "\n  copepod run --local app.wasm --dir ./data::/data --env DEBUG=1 -- --verbose input.txt" +
+		"\n  copepod run --local --invoke add lib.wasm 2 3"
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return fmt.Errorf("%w; what is meant for the program goes after --", err)
 	})
@@ -63,6 +67,9 @@ func (l *localRun) check(f *pflag.FlagSet) error {
 		if f.Changed(name) {
 			return fmt.Errorf("--%s %s", name, why)
 		}
+	}
+	if f.Changed("invoke") && f.Changed("listen") {
+		return errors.New("--listen works only without --invoke: a function that is called begins with no sockets")
 	}
 	return nil
 }
@@ -103,6 +110,10 @@ func (a *app) local(ctx context.Context, dataDir string, args, env []string, l l
 	module, err := host.Load(ctx, code)
 	if err != nil {
 		return interrupted(ctx, fmt.Errorf("%s: %w", args[0], err))
+	}
+	if l.invoke != "" {
+		program.Args = program.Args[:1] // the rest is the function's
+		return a.invoke(ctx, host, module, program, l.invoke, args[1:])
 	}
 	instance, err := host.Start(ctx, module, program)
 	if err != nil {

@@ -105,6 +105,7 @@ func TestLocalRun(t *testing.T) {
 	t.Run("TracesItsCalls", b.traces)
 	t.Run("TakesAnImageOfTheStore", b.takesAnImage)
 	t.Run("BuildsC", b.buildsC)
+	t.Run("InvokesAFunction", b.invokes)
 }
 
 // trapping is a module whose _start does what WebAssembly does not allow.
