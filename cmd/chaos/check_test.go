@@ -11,6 +11,14 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
+// event is what a watch tells of one register.
+type event struct {
+	kind  watch.EventType
+	key   string
+	value string
+	rev   uint64
+}
+
 // record is what watches told, in the order of revisions: all that ever happened
 // to the registers.
 type record []event
@@ -19,6 +27,13 @@ type record []event
 type told struct {
 	name   string
 	events []event
+}
+
+// listing is a linearizable list of all registers.
+type listing struct {
+	call  int64
+	rev   uint64
+	items map[string]output
 }
 
 // merge checks what each watcher was told against what the others were, and

@@ -36,13 +36,6 @@ type clients struct {
 	errors  map[string]int // of unknown outcome, by what was said
 }
 
-// listing is a linearizable list of all registers.
-type listing struct {
-	call, back int64
-	rev        uint64
-	items      map[string]output
-}
-
 func (h *clients) now() int64 { return int64(time.Since(h.start)) }
 
 func (h *clients) key(r *rand.Rand) string {
@@ -152,7 +145,7 @@ func (h *clients) list(n *node) {
 		VersionedParams(&metav1.ListOptions{LabelSelector: ""}, scheme.ParameterCodec).MaxRetries(0).Do(ctx).Into(&got); err != nil {
 		return
 	}
-	l.back, l.rev = h.now(), revision(got.ResourceVersion)
+	l.rev = revision(got.ResourceVersion)
 	for _, cm := range got.Items {
 		if cm.Name == rootCA {
 			continue

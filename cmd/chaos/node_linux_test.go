@@ -80,10 +80,14 @@ func (o *console) String() string {
 	return o.all.String()
 }
 
-// start runs `copepod VERB…` as the node's process.
+// start runs `copepod VERB…` as the node's process, unless that runs already:
+// two faults at once may have killed it.
 func (n *node) start(verb ...string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.dead != nil && n.alive() {
+		return nil
+	}
 	n.out = &console{ready: make(chan struct{})}
 	n.cmd = exec.Command(n.binary, append(verb, n.settings()...)...)
 	n.cmd.Stdout, n.cmd.Stderr = n.out, n.out
@@ -117,6 +121,11 @@ func (n *node) greeting(patience time.Duration) error {
 func (n *node) running() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.alive()
+}
+
+// alive is running, for who holds the lock.
+func (n *node) alive() bool {
 	select {
 	case <-n.dead:
 		return false

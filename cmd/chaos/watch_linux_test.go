@@ -15,14 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 )
 
-// event is what a watch tells of one register.
-type event struct {
-	kind  watch.EventType
-	key   string
-	value string
-	rev   uint64
-}
-
 // watcher follows all registers through one node. A watch that ends is taken up
 // where it ended, so what it tells must be without gap, repetition or disorder.
 type watcher struct {
