@@ -21,7 +21,7 @@ const (
 	flood         = 1500 // connections to a port
 	mostFiles     = 4800 // of six floods that are 9000
 	mostRoutines  = 30000
-	mostMemoryMiB = 600
+	mostMemoryMiB = 2048 // also where races are looked for
 )
 
 // files is how many descriptors the process of a machine has open.

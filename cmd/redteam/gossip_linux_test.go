@@ -194,7 +194,7 @@ func TestHolderOfTheGossipKeyWhoSaysThatOthersAreDeadKillsNobody(t *testing.T) {
 	w := newWitness(t)
 	ns := namespace(t, "said-dead")
 	p := pod(t, ns, "p", "n3", "s", "a")
-	looks := victim.n1.metric(t, "copepod_detector_rounds_total", `found="alive"`)
+	deaths := victim.n1.metric(t, "copepod_detector_rounds_total", `found="dead"`)
 	ears := newDeaf(t, 104)
 	g := whisperer(t, "n8", 104, func(cfg *gossip.Config) {
 		cfg.Transport, cfg.Pace.SuspicionMult = ears, 1
@@ -207,9 +207,12 @@ func TestHolderOfTheGossipKeyWhoSaysThatOthersAreDeadKillsNobody(t *testing.T) {
 			return m.Name == "n3" && m.State == gossip.StateFailed
 		}), "not yet"
 	})
-	victim.n1.counts(t, looks, 1, "copepod_detector_rounds_total", `found="alive"`)
-	victim.n1.logged(t, "gossip says that a node is dead, and it answers")
+	// Whether anybody believed it before n3 denied it is chance. Where one did, the
+	// plane looked for itself: package detector tests what it says then.
 	w.unharmed(t)
+	if dead := victim.n1.metric(t, "copepod_detector_rounds_total", `found="dead"`); dead != deaths {
+		t.Errorf("got %v nodes found dead, want none", dead-deaths)
+	}
 	now, err := victim.client.CoreV1().Pods(ns).Get(t.Context(), "p", metav1.GetOptions{})
 	if err != nil || now.UID != p.UID || now.DeletionTimestamp != nil {
 		t.Errorf("pod of the node that was said to be dead: %v, %v", now, err)
