@@ -23,7 +23,6 @@ import (
 type cluster struct {
 	nodes    []*node
 	network  *network // nil: the loopback of the test, which cannot be broken
-	pods     int      // replicas that hello was begun with
 	nodePort string   // where hello answers on each node
 }
 
