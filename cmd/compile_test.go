@@ -1,17 +1,20 @@
 package cmd
 
 import (
+	"fmt"
 	"os"
 	"testing"
-
-	"copepod/wasmrt/compile"
 )
 
 // TestMain is the compiler where a test's machine or run starts one: that is
 // this program, with the verb.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == compileVerb {
-		os.Exit(compile.Main(os.Args[2:], os.Stdin, os.Stderr))
+		os.Exit(compileModule(os.Args[2:]))
+	}
+	if err := prepareCompiler(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
