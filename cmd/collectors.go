@@ -19,12 +19,15 @@ var (
 	wasmExits     = prometheus.NewDesc("copepod_wasm_exits_total", "Instances that ended, by reason.", []string{"reason"}, nil)
 	wasmCompiled  = prometheus.NewDesc("copepod_wasm_compiled_total", "Modules made ready, by where their code came from.", []string{"from"}, nil)
 	wasmRefused   = prometheus.NewDesc("copepod_wasm_refused_total", "Modules refused.", nil, nil)
+	wasmStopped   = prometheus.NewDesc("copepod_wasm_compile_stopped_total", "Compilations that ran into a limit.", nil, nil)
+	wasmRewound   = prometheus.NewDesc("copepod_wasm_rewinds_total", "Requests after which an instance was put back to its first state.", nil, nil)
+	wasmFiles     = prometheus.NewDesc("copepod_wasm_descriptors", "File descriptors that guests hold, as what they can become.", nil, nil)
 	wasmCompiling = prometheus.NewDesc("copepod_wasm_compile_seconds_total", "Time spent compiling or loading modules.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (wasmCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{wasmInstances, wasmModules, wasmMemory, wasmStarted, wasmExits, wasmCompiled, wasmRefused, wasmCompiling} {
+	for _, d := range []*prometheus.Desc{wasmInstances, wasmModules, wasmMemory, wasmStarted, wasmExits, wasmCompiled, wasmRefused, wasmStopped, wasmRewound, wasmFiles, wasmCompiling} {
 		out <- d
 	}
 }
@@ -46,6 +49,9 @@ func (c wasmCollector) Collect(out chan<- prometheus.Metric) {
 	count(wasmCompiled, float64(s.Compiled), "compiler")
 	count(wasmCompiled, float64(s.CacheHits), "cache")
 	count(wasmRefused, float64(s.Refused))
+	count(wasmStopped, float64(s.Stopped))
+	count(wasmRewound, float64(s.Rewound))
+	gauge(wasmFiles, float64(s.Descriptors))
 	count(wasmCompiling, s.CompileTime.Seconds())
 }
 

@@ -333,6 +333,7 @@ func (c *Clone) rewind() bool {
 		return false
 	}
 	c.reset()
+	c.image.host.counters.rewound.Add(1)
 	return true
 }
 

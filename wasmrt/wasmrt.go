@@ -82,6 +82,7 @@ type HostStats struct {
 	CacheBroken uint64        // disk cache entries thrown away as damaged
 	Refused     uint64        // modules that Load refused
 	Stopped     uint64        // compilations that ran into a limit
+	Rewound     uint64        // uses of clones after which they were put back
 	CompileTime time.Duration // spent compiling or loading, in all
 }
 
@@ -89,9 +90,9 @@ type HostStats struct {
 type ExitCounts struct{ Completed, Error, OOMKilled, Killed, Trap uint64 }
 
 type counters struct {
-	started, compiled, cacheHits, cacheBroken, refused, stopped atomic.Uint64
-	compileTime                                                 atomic.Int64
-	exits                                                       [Trap + 1]atomic.Uint64
+	started, compiled, cacheHits, cacheBroken, refused, stopped, rewound atomic.Uint64
+	compileTime                                                          atomic.Int64
+	exits                                                                [Trap + 1]atomic.Uint64
 }
 
 // ErrClosed is returned by a Host after Close.
@@ -185,6 +186,7 @@ func (h *Host) Stats() HostStats {
 		CacheBroken: c.cacheBroken.Load(),
 		Refused:     c.refused.Load(),
 		Stopped:     c.stopped.Load(),
+		Rewound:     c.rewound.Load(),
 		CompileTime: time.Duration(c.compileTime.Load()),
 		Exits: ExitCounts{
 			Completed: c.exits[Completed].Load(),
