@@ -34,7 +34,7 @@ func (i images) peers() []registry.Peer {
 	if err != nil {
 		return nil // the pull says that it found nobody, and is tried again
 	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: i.id.nodeTLS(), IdleConnTimeout: time.Minute}}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: i.id.nodeTLS(), DisableKeepAlives: true}} // for one pull
 	var all []registry.Peer
 	for _, n := range nodes.Items {
 		if host := serverOf(n); n.Name != i.self && host != "" {
